@@ -1,0 +1,180 @@
+"""The 19 pseudo-parameters: their names, their basis matrices, and the way to the weights and back.
+
+W = sum_k theta_k B_k. Each basis matrix B_k is zero but for one D x D block, which is I or M. The roles of alpha_3,
+beta_2 and gamma_3 are those of arXiv 2511.01033; the order of the other betas and gammas is this project's.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from induction_dynamics.task import Task
+from induction_dynamics.transformer.disentangled import Weights
+
+
+class Block(NamedTuple):
+    """Where a coordinate sits: the D x D block (row, column) of a weight matrix, and the structure put there."""
+
+    matrix: str
+    row: int
+    column: int
+    structure: str
+
+
+# Streams, in the order of the concatenated residual stream: t, r, A1t, A1r, A2t, A2r, A2A1t, A2A1r.
+_T, _R, _A1T, _A1R, _A2T, _A2A1T = 0, 1, 2, 3, 4, 6
+
+BLOCKS: dict[str, Block] = {
+    "alpha_1": Block("W1", _T, _T, "I"),
+    "alpha_2": Block("W1", _R, _R, "I"),
+    "alpha_3": Block("W1", _R, _R, "M"),
+    "beta_1": Block("W2", _T, _T, "I"),
+    "beta_2": Block("W2", _T, _A1T, "I"),
+    "beta_3": Block("W2", _A1T, _T, "I"),
+    "beta_4": Block("W2", _A1T, _A1T, "I"),
+    "beta_5": Block("W2", _R, _R, "I"),
+    "beta_6": Block("W2", _R, _R, "M"),
+    "beta_7": Block("W2", _R, _A1R, "I"),
+    "beta_8": Block("W2", _R, _A1R, "M"),
+    "beta_9": Block("W2", _A1R, _R, "I"),
+    "beta_10": Block("W2", _A1R, _R, "M"),
+    "beta_11": Block("W2", _A1R, _A1R, "I"),
+    "beta_12": Block("W2", _A1R, _A1R, "M"),
+    "gamma_1": Block("W3", 0, _T, "I"),
+    "gamma_2": Block("W3", 0, _A1T, "I"),
+    "gamma_3": Block("W3", 0, _A2T, "I"),
+    "gamma_4": Block("W3", 0, _A2A1T, "I"),
+}
+
+COORDINATES: tuple[str, ...] = tuple(BLOCKS)
+"""Names of the 19 coordinates, in the order of every array of coordinates."""
+
+CIRCUIT: tuple[str, ...] = ("alpha_3", "beta_2", "gamma_3")
+"""The three coordinates that make the induction head."""
+
+PAIRS: tuple[tuple[int, int], ...] = tuple(
+    (index, index + 1) for index, name in enumerate(COORDINATES[:-1]) if BLOCKS[COORDINATES[index + 1]].structure == "M"
+)
+"""Places of the coordinates that share a block, I first: their basis matrices overlap unless M = J."""
+
+
+class OffSubspace(NamedTuple):
+    """||W - sum_k theta_k B_k|| / ||W|| in the Frobenius norm, a matrix at a time and in total; 0 where W = 0."""
+
+    W1: Float[Array, ""]
+    W2: Float[Array, ""]
+    W3: Float[Array, ""]
+    total: Float[Array, ""]
+
+
+class Projection(NamedTuple):
+    """The coordinates of the nearest point of the subspace, and the fraction of the weights that it misses."""
+
+    coordinates: Float[Array, "19"]
+    off_subspace: OffSubspace
+
+
+def metric(rotation: float = 90.0) -> Float[np.ndarray, "19 19"]:
+    """Gram matrix of the basis, G_kl = <B_k, B_l>/D: the identity but for cos(phi) within each of `PAIRS`.
+
+    Args:
+        rotation: phi in degrees; at 90 degrees (M = J) the basis is orthogonal.
+    """
+    gram = np.eye(len(COORDINATES))
+    cosine = _cosine(rotation)
+    for first, second in PAIRS:
+        gram[first, second] = gram[second, first] = cosine
+    return gram
+
+
+def lift(coordinates: Float[Array, "19"], task: Task) -> Weights:
+    """Weights with the given coordinates, W = sum_k theta_k B_k.
+
+    Args:
+        coordinates: theta, in the order of `COORDINATES`.
+        task: gives D and the rotation M.
+    """
+    return _assemble(jnp.asarray(coordinates), task.embedding_dim, task.rotation)
+
+
+def project(weights: Weights, rotation: float = 90.0) -> Projection:
+    """Coordinates of weights: theta = G^-1 <B, W>/D, and the off-subspace fraction.
+
+    Args:
+        weights: W1, W2, W3; any floating type.
+        rotation: phi in degrees, of the task that the weights were trained on.
+    """
+    dim = weights.embedding_dim
+    values = []
+    for name in COORDINATES:
+        block = _block(weights, BLOCKS[name], dim)
+        if BLOCKS[name].structure == "I":
+            values.append(jnp.trace(block) / dim)
+        else:
+            # In the orthogonal basis I, J a block is a I + b J = (a - b cot(phi)) I + (b / sin(phi)) M.
+            along_J = _along_J(block) / dim
+            values.append(along_J / _sine(rotation))
+            values[-2] = values[-2] - along_J * (_cosine(rotation) / _sine(rotation))
+    coordinates = jnp.stack(values)
+    nearest = _assemble(coordinates, dim, rotation)
+    whole = jnp.stack([jnp.sum(jnp.square(matrix)) for matrix in (weights.W1, weights.W2, weights.W3)])
+    missed = jnp.stack(
+        [
+            jnp.sum(jnp.square(matrix - near))
+            for matrix, near in zip(
+                (weights.W1, weights.W2, weights.W3), (nearest.W1, nearest.W2, nearest.W3), strict=True
+            )
+        ]
+    )
+    fractions = _fraction(missed, whole)
+    return Projection(coordinates, OffSubspace(*fractions, total=_fraction(jnp.sum(missed), jnp.sum(whole))))
+
+
+def rotation_matrix(embedding_dim: int, rotation: float) -> Float[np.ndarray, "dim dim"]:
+    """M = cos(phi) I + sin(phi) J with J = [[0, -I], [I, 0]]."""
+    half = np.eye(embedding_dim // 2)
+    zero = np.zeros_like(half)
+    complex_structure = np.block([[zero, -half], [half, zero]])
+    return _cosine(rotation) * np.eye(embedding_dim) + _sine(rotation) * complex_structure
+
+
+def _assemble(coordinates: Float[Array, "19"], dim: int, rotation: float) -> Weights:
+    structures = {
+        "I": jnp.eye(dim, dtype=coordinates.dtype),
+        "M": jnp.asarray(rotation_matrix(dim, rotation), coordinates.dtype),
+    }
+    matrices = {
+        "W1": jnp.zeros((2 * dim, 2 * dim), coordinates.dtype),
+        "W2": jnp.zeros((4 * dim, 4 * dim), coordinates.dtype),
+        "W3": jnp.zeros((dim, 8 * dim), coordinates.dtype),
+    }
+    for value, block in zip(coordinates, BLOCKS.values(), strict=True):
+        rows = slice(block.row * dim, (block.row + 1) * dim)
+        columns = slice(block.column * dim, (block.column + 1) * dim)
+        matrices[block.matrix] = matrices[block.matrix].at[rows, columns].add(value * structures[block.structure])
+    return Weights(**matrices)
+
+
+def _block(weights: Weights, block: Block, dim: int) -> Float[Array, "dim dim"]:
+    matrix = getattr(weights, block.matrix)
+    return matrix[block.row * dim : (block.row + 1) * dim, block.column * dim : (block.column + 1) * dim]
+
+
+def _along_J(block: Float[Array, "dim dim"]) -> Float[Array, ""]:
+    half = block.shape[0] // 2
+    return jnp.trace(block[half:, :half]) - jnp.trace(block[:half, half:])
+
+
+def _fraction(missed: Float[Array, "*matrices"], whole: Float[Array, "*matrices"]) -> Float[Array, "*matrices"]:
+    return jnp.where(whole > 0, jnp.sqrt(missed / jnp.where(whole > 0, whole, jnp.ones_like(whole))), 0 * whole)
+
+
+def _cosine(rotation: float) -> float:
+    # Exact at 90 degrees, so that M = J to the last bit.
+    return 0.0 if rotation % 180.0 == 90.0 else float(np.cos(np.radians(rotation)))
+
+
+def _sine(rotation: float) -> float:
+    return float(np.sin(np.radians(rotation)))

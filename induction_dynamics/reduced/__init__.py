@@ -1,0 +1,1 @@
+"""Losses written in the pseudo-parameters."""

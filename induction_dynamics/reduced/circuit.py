@@ -1,0 +1,90 @@
+"""Three coordinates, closed form: alpha_3, beta_2 and gamma_3 with the other sixteen held at 0."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES
+
+_PLACES = tuple(COORDINATES.index(name) for name in CIRCUIT)
+
+
+class CircuitLoss(eqx.Module):
+    r"""The population loss of alpha_3, beta_2 and gamma_3 for orthonormal inputs, at any rotation.
+
+    Written alpha, beta, gamma below. With g_k = e^alpha/(e^alpha + 2k - 2) a label's layer-1 attention on its item,
+    u_k = 1/(e^alpha + 2k - 2) on each other earlier token, and v_k = 1/(2k - 2) an item's on each (v_1 = 0):
+
+    - query last, K = 2N - 1, b = e^{beta g_N}/(e^{beta g_N} + K):
+
+        loss = 1/2 [(1 - gamma b)^2 + gamma^2 (1 - b)^2 / K]
+
+    - query uniform, Z_q = 2q - 1 + e^{beta g_q} + sum_{k>q} (e^{beta u_k} + e^{beta v_k}):
+
+        loss = mean_q 1/2 [1 - 2 gamma e^{beta g_q}/Z_q + gamma^2 (sum of squared attention weights)]
+
+    Probabilities and their complements are computed each on its own, so neither large coordinates nor N = 1e12 cost
+    digits. O(1) work with the query last, O(N) with the query uniform.
+
+    Args:
+        context_length: N, a traced number, so that one compilation serves every N up to `padded_length`.
+        query: `last` or `uniform`.
+        padded_length: number of pairs that arrays are padded to, at least N (query uniform only).
+    """
+
+    context_length: Float[Array, ""]
+    query: str = eqx.field(static=True)
+    padded_length: int = eqx.field(static=True, default=1)
+
+    def __call__(self, coordinates: Float[Array, "19"]) -> Float[Array, ""]:
+        """The loss at coordinates theta [19], of which three are read."""
+        alpha, beta, gamma = (coordinates[place] for place in _PLACES)
+        if self.query == "last":
+            return self._last(alpha, beta, gamma)
+        return self._uniform(alpha, beta, gamma)
+
+    def _last(self, alpha: Float[Array, ""], beta: Float[Array, ""], gamma: Float[Array, ""]) -> Float[Array, ""]:
+        log_keys = jnp.log(2 * self.context_length - 1)
+        own_item = jax.nn.sigmoid(alpha - jnp.log(2 * self.context_length - 2))
+        right = jax.nn.sigmoid(beta * own_item - log_keys)
+        wrong = jax.nn.sigmoid(log_keys - beta * own_item)
+        return (jnp.square(_shortfall(gamma, right, wrong)) + jnp.square(gamma * wrong) * jnp.exp(-log_keys)) / 2
+
+    def _uniform(self, alpha: Float[Array, ""], beta: Float[Array, ""], gamma: Float[Array, ""]) -> Float[Array, ""]:
+        pairs = self.context_length
+        pair = jnp.arange(1, self.padded_length + 1, dtype=pairs.dtype)
+        first, present = pair == 1, pair <= pairs
+        zero, one = jnp.zeros_like(pair), jnp.ones_like(pair)
+        others = jnp.where(first, one, 2 * pair - 2)
+        log_others = jnp.log(others)
+        g = jnp.where(first, one, jax.nn.sigmoid(alpha - log_others))
+        u = jax.nn.sigmoid(log_others - alpha) / others
+
+        # u_k and v_k are at most 1/2 for k > 1, so this keeps e^{beta u}, e^{2 beta u} and their sums in range
+        shift = jnp.maximum(beta, 0) / 2
+        terms = (
+            jnp.where(present & ~first, jnp.exp(beta * u - shift), zero),
+            jnp.where(present & ~first, jnp.exp(beta / others - shift), zero),
+        )
+        later = _sum_of_later(terms[0] + terms[1])
+        later_squares = _sum_of_later(jnp.square(terms[0]) + jnp.square(terms[1]))
+        log_wrong = shift + jnp.log(later + (2 * pair - 1) * jnp.exp(-shift))
+        right = jax.nn.sigmoid(beta * g - log_wrong)
+        wrong = jax.nn.sigmoid(log_wrong - beta * g)
+        # sum over the wrong tokens of their squared attention
+        squares = (later_squares + (2 * pair - 1) * jnp.exp(-2 * shift)) * jnp.exp(2 * (shift - log_wrong))
+        spread = jnp.square(wrong) * squares
+        losses = (jnp.square(_shortfall(gamma, right, wrong)) + jnp.square(gamma) * spread) / 2
+        return jnp.sum(jnp.where(present, losses, zero)) / pairs
+
+
+def _shortfall(gamma: Float[Array, ""], right: Float[Array, "*q"], wrong: Float[Array, "*q"]) -> Float[Array, "*q"]:
+    """1 - gamma b, from b or from 1 - b, whichever is small."""
+    return jnp.where(right < 0.5, 1 - gamma * right, (1 - gamma) + gamma * wrong)
+
+
+def _sum_of_later(terms: Float[Array, " pairs"]) -> Float[Array, " pairs"]:
+    """sum_{k>q} of the terms, at each q."""
+    from_here_on = jax.lax.cumsum(terms, reverse=True)
+    return jnp.append(from_here_on[1:], jnp.zeros((1,), terms.dtype))

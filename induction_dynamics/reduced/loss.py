@@ -1,0 +1,76 @@
+"""Which reduced loss stands for a model on a task."""
+
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from induction_dynamics.errors import ArgumentError
+from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES
+from induction_dynamics.reduced.circuit import CircuitLoss
+from induction_dynamics.reduced.gram import GramLoss, orthonormal_gram_loss
+from induction_dynamics.reduced.subspace import SubspaceLoss
+from induction_dynamics.task import Task, sample_gram_matrices, split_seed
+
+ACTIVE: dict[str, tuple[str, ...]] = {"circuit": CIRCUIT, "subspace": COORDINATES}
+"""The reduced models, and the coordinates that move in each; the others are held."""
+
+_LONGEST = {"circuit": 1 << 20, "subspace": 1 << 9, "gram": 1 << 6}
+
+
+class ReducedLoss(Protocol):
+    """A loss written in the pseudo-parameters: a pytree that maps coordinates theta [19] to a number."""
+
+    def __call__(self, coordinates: Float[Array, "19"]) -> Float[Array, ""]:
+        """The loss at theta."""
+        ...
+
+
+def check_length(task: Task, model: str) -> bool:
+    """Whether the model's loss on this task has a closed form, once its context length is known to be feasible.
+
+    Raises:
+        ArgumentError: an unknown model, or a context length beyond what this form of the loss can do.
+    """
+    if model not in ACTIVE:
+        raise ArgumentError("model", model, f"one of {', '.join(ACTIVE)}")
+    closed = task.inputs == "orthonormal" and (model == "circuit" or task.rotation == 90.0)
+    if not (closed and model == "circuit" and task.query == "last"):
+        longest = _LONGEST[model if closed else "gram"]
+        if task.context_length > longest:
+            form = f"{model}, query {task.query}, {task.inputs} inputs at {task.rotation:g} degrees"
+            raise ArgumentError("context_length", task.context_length, f"at most {longest} for {form}")
+    return closed
+
+
+def reduced_loss(
+    task: Task, model: str, *, samples: int = 2048, seed: int = 0, padded_length: int | None = None
+) -> ReducedLoss:
+    """The population loss of a reduced model.
+
+    Exact for orthonormal inputs. For isotropic inputs it is the mean over `samples` Gram matrices, drawn once.
+
+    Args:
+        task: which task.
+        model: `circuit` (alpha_3, beta_2, gamma_3; closed form for orthonormal inputs) or `subspace` (all nineteen).
+        samples: number of Gram matrices (isotropic inputs only).
+        seed: of the Gram matrices (isotropic inputs only).
+        padded_length: number of pairs to pad arrays to, by default N.
+
+    Raises:
+        ArgumentError: an unknown model, or a context length beyond what this form of the loss can do.
+    """
+    closed = check_length(task, model)
+    pairs = task.context_length
+    if task.inputs == "isotropic":
+        if samples < 1:
+            raise ArgumentError("samples", samples, "at least 1")
+        key = jax.random.fold_in(split_seed(seed).evaluation, pairs)
+        return GramLoss(sample_gram_matrices(task, key, samples), task.query)
+    if not closed:
+        return orthonormal_gram_loss(task)
+    number = jnp.asarray(pairs, jnp.float64)
+    if model == "subspace":
+        return SubspaceLoss(number, task.query, padded_length or pairs)
+    return CircuitLoss(number, task.query, 1 if task.query == "last" else padded_length or pairs)

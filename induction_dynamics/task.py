@@ -1,0 +1,234 @@
+"""What is learned: item-label pairs with a query, and how sequences of them are drawn."""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
+
+from induction_dynamics.errors import ArgumentError
+
+INPUTS = ("orthonormal", "isotropic")
+QUERIES = ("last", "uniform")
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    r"""N item-label pairs and a query; the answer is the label of the queried item.
+
+    | position (1-based) | token t | position vector r |
+    |---|---|---|
+    | 2k-1 (item k)  | x_k | p_k |
+    | 2k (label k)   | y_k | M p_k |
+    | 2N+1 (query)   | x_q | p_{N+1} |
+
+    with M = cos(phi) I + sin(phi) J and J = [[0, -I], [I, 0]]; the target is y_q.
+
+    Args:
+        context_length: N, the number of item-label pairs; the sequence has 2N + 1 tokens.
+        embedding_dim: D, the width of a token and of a position vector. By default 2N + 2 for orthonormal inputs
+            and 4N for isotropic ones.
+        inputs: `orthonormal` (the 2N tokens a Haar-random orthonormal frame in R^D, the positions a Haar-random
+            unitary frame in C^{D/2}) or `isotropic` (everything independent Normal(0, I/D)).
+        query: `last` (q = N) or `uniform` (q uniform on 1..N).
+        rotation: phi in degrees, away from multiples of 180.
+
+    Raises:
+        ArgumentError: a value out of range; the message names the argument and what is allowed.
+    """
+
+    context_length: int
+    embedding_dim: int = 0
+    inputs: str = "orthonormal"
+    query: str = "last"
+    rotation: float = 90.0
+
+    def __post_init__(self):
+        if isinstance(self.context_length, bool) or not isinstance(self.context_length, int) or self.context_length < 1:
+            raise ArgumentError("context_length", self.context_length, "a whole number of pairs, at least 1")
+        if self.inputs not in INPUTS:
+            raise ArgumentError("inputs", self.inputs, f"one of {', '.join(INPUTS)}")
+        if self.query not in QUERIES:
+            raise ArgumentError("query", self.query, f"one of {', '.join(QUERIES)}")
+        if not math.isfinite(self.rotation) or abs(math.sin(math.radians(self.rotation))) < 1e-3:
+            raise ArgumentError(
+                "rotation", self.rotation, "a finite angle in degrees, at least 0.06 away from any multiple of 180"
+            )
+        if self.embedding_dim == 0:
+            default = 2 * self.context_length + 2 if self.inputs == "orthonormal" else 4 * self.context_length
+            object.__setattr__(self, "embedding_dim", default)
+        smallest = 2 * self.context_length + 2 if self.inputs == "orthonormal" else 2
+        dim = self.embedding_dim
+        if isinstance(dim, bool) or not isinstance(dim, int) or dim % 2 or dim < smallest:
+            reason = f"an even whole number, at least {smallest}"
+            if self.inputs == "orthonormal":
+                reason += f" (2N + 2, for N = {self.context_length} pairs of orthonormal inputs)"
+            raise ArgumentError("embedding_dim", self.embedding_dim, reason)
+
+    @property
+    def sequence_length(self) -> int:
+        """Number of tokens, 2N + 1."""
+        return 2 * self.context_length + 1
+
+    @property
+    def angle(self) -> float:
+        """The rotation phi in radians."""
+        return math.radians(self.rotation)
+
+
+class Streams(NamedTuple):
+    """Independent random keys that one recorded seed is split into, one for each purpose."""
+
+    initialisation: PRNGKeyArray
+    data: PRNGKeyArray
+    evaluation: PRNGKeyArray
+
+
+def split_seed(seed: int) -> Streams:
+    """The random streams of a seed.
+
+    Args:
+        seed: a whole number from 0 to 2^32 - 1.
+    """
+    return Streams(*jax.random.split(jax.random.key(seed), 3))
+
+
+class Sequences(NamedTuple):
+    """A batch of sequences.
+
+    Args:
+        tokens: t, items and labels in turn, then the query.
+        positions: r, the position vectors.
+        query: q - 1, the queried pair counted from 0.
+    """
+
+    tokens: Float[Array, "batch length dim"]
+    positions: Float[Array, "batch length dim"]
+    query: Int[Array, " batch"]
+
+    @property
+    def target(self) -> Float[Array, "batch dim"]:
+        """y_q, the label to be answered."""
+        return _token_of_pair(self.tokens, 2 * self.query + 1)
+
+
+def sample_sequences(
+    task: Task, key: PRNGKeyArray, batch_size: int, dtype: jnp.dtype | type = jnp.float32
+) -> Sequences:
+    """Draw independent sequences of the task.
+
+    Args:
+        task: which task.
+        key: jax random key (`jax.random.key`).
+        batch_size: B, number of sequences.
+        dtype: floating type of the vectors.
+    """
+    key_tokens, key_positions, key_query = jax.random.split(key, 3)
+    pairs, dim = task.context_length, task.embedding_dim
+    if task.inputs == "orthonormal":
+        tokens = _haar_frame(key_tokens, batch_size, 2 * pairs, dim, dtype)
+        base = _haar_unitary_frame(key_positions, batch_size, pairs + 1, dim // 2, dtype)
+    else:
+        scale = jnp.asarray(1 / math.sqrt(dim), dtype)
+        tokens = scale * jax.random.normal(key_tokens, (batch_size, 2 * pairs, dim), dtype)
+        base = scale * jax.random.normal(key_positions, (batch_size, pairs + 1, dim), dtype)
+    if task.query == "last":
+        query = jnp.full((batch_size,), pairs - 1, jnp.int32)
+    else:
+        query = jax.random.randint(key_query, (batch_size,), 0, pairs, jnp.int32)
+
+    queried = _token_of_pair(tokens, 2 * query)
+    interleaved = jnp.stack([base[:, :-1], _rotate(base[:, :-1], task.angle)], axis=2)
+    positions = jnp.concatenate([interleaved.reshape(batch_size, 2 * pairs, dim), base[:, -1:]], axis=1)
+    return Sequences(jnp.concatenate([tokens, queried[:, None]], axis=1), positions, query)
+
+
+class GramMatrices(NamedTuple):
+    """Inner products of everything in a sequence; the loss of the reduced model needs no more (leading axes: samples).
+
+    Args:
+        tokens: S_t, of the 2N tokens before the query (the query's token is one of them).
+        positions: S_r, r_i . r_j over the full sequence.
+        rotated: S_m, r_i . M r_j over the full sequence.
+    """
+
+    tokens: Float[Array, "*samples keys keys"]
+    positions: Float[Array, "*samples length length"]
+    rotated: Float[Array, "*samples length length"]
+
+
+def gram_matrices(task: Task, sequences: Sequences) -> GramMatrices:
+    """Gram matrices of given sequences."""
+    keys = sequences.tokens[:, :-1]
+    rotated = _rotate(sequences.positions, task.angle)
+    return GramMatrices(
+        tokens=jnp.einsum("bid,bjd->bij", keys, keys),
+        positions=jnp.einsum("bid,bjd->bij", sequences.positions, sequences.positions),
+        rotated=jnp.einsum("bid,bjd->bij", sequences.positions, rotated),
+    )
+
+
+def sample_gram_matrices(task: Task, key: PRNGKeyArray, samples: int) -> GramMatrices:
+    """Gram matrices of `samples` independent sequences, in float64, with vectors never held all at once."""
+    keys = jax.random.split(key, samples)
+
+    def one(key):
+        return gram_matrices(task, sample_sequences(task, key, 1, jnp.float64))
+
+    matrices = jax.lax.map(one, keys, batch_size=min(samples, 64))
+    return GramMatrices(*(matrix[:, 0] for matrix in matrices))
+
+
+def orthonormal_gram_matrices(task: Task) -> GramMatrices:
+    """The Gram matrices that every sequence of orthonormal inputs has, at any rotation.
+
+    S_t = I. With z a base position and e^{i phi} z that of its label, S_r = Re H and S_m = Re(e^{-i phi} H).
+    """
+    pairs = task.context_length
+    phase = np.exp(1j * task.angle * np.append(np.tile([0, 1], pairs), 0))
+    same = np.repeat(np.arange(pairs + 1), 2)[:-1]
+    hermitian = np.where(same[:, None] == same[None, :], phase[:, None] * phase[None, :].conj(), 0)
+    return GramMatrices(
+        tokens=jnp.eye(2 * pairs),
+        positions=jnp.asarray(np.real(hermitian)),
+        rotated=jnp.asarray(np.real(np.exp(-1j * task.angle) * hermitian)),
+    )
+
+
+def _token_of_pair(tokens: Float[Array, "batch length dim"], place: Int[Array, " batch"]) -> Float[Array, "batch dim"]:
+    return jnp.take_along_axis(tokens, place[:, None, None], axis=1)[:, 0]
+
+
+def _rotate(vectors: Float[Array, "*batch dim"], angle: float) -> Float[Array, "*batch dim"]:
+    """M v, with J [a; b] = [-b; a]."""
+    first, second = jnp.split(vectors, 2, axis=-1)
+    quarter_turn = jnp.concatenate([-second, first], axis=-1)
+    cosine, sine = (jnp.asarray(value, vectors.dtype) for value in (math.cos(angle), math.sin(angle)))
+    return cosine * vectors + sine * quarter_turn
+
+
+def _haar_frame(
+    key: PRNGKeyArray, batch: int, count: int, dim: int, dtype: jnp.dtype | type
+) -> Float[Array, "batch {count} {dim}"]:
+    """Rows: Haar-random orthonormal frames of `count` vectors in R^dim."""
+    frame, triangle = jnp.linalg.qr(jax.random.normal(key, (batch, dim, count), dtype))
+    return jnp.swapaxes(_fix_phase(frame, triangle), 1, 2)
+
+
+def _haar_unitary_frame(
+    key: PRNGKeyArray, batch: int, count: int, half: int, dtype: jnp.dtype | type
+) -> Float[Array, "batch {count} 2*{half}"]:
+    """Rows: Haar-random unitary frames of `count` vectors z in C^half, written as [Re z; Im z]."""
+    complex_dtype = jnp.complex128 if jnp.dtype(dtype) == jnp.float64 else jnp.complex64
+    frame, triangle = jnp.linalg.qr(jax.random.normal(key, (batch, half, count), complex_dtype))
+    rows = jnp.swapaxes(_fix_phase(frame, triangle), 1, 2)
+    return jnp.concatenate([rows.real, rows.imag], axis=-1)
+
+
+def _fix_phase(frame: Shaped[Array, "batch dim count"], triangle: Shaped[Array, "batch count count"]):
+    """Multiply each column by the phase of R's diagonal, without which the Q of a QR factorisation is not Haar."""
+    diagonal = jnp.diagonal(triangle, axis1=-2, axis2=-1)
+    return frame * jnp.sign(diagonal)[:, None, :]
