@@ -1,0 +1,1 @@
+"""Trajectories and what is read off them."""

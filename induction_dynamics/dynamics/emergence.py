@@ -1,0 +1,187 @@
+"""When each coordinate crosses each threshold, and in which order."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from scipy.optimize import elementwise
+
+from induction_dynamics.dynamics.trajectory import Trajectory
+from induction_dynamics.errors import ArgumentError
+from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES
+
+LOSS = "loss"
+MEASURES: tuple[str, ...] = (*COORDINATES, LOSS)
+"""What can emerge: a coordinate rising through a threshold, or the loss falling through a fraction of its start."""
+
+DEFAULT_MEASURES: tuple[str, ...] = (*CIRCUIT, LOSS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Emergence:
+    """The first crossing of one threshold by one measure.
+
+    Args:
+        measure: a coordinate, or `loss`.
+        threshold: value that the coordinate rises through; fraction of its initial value that the loss falls through.
+        time: flow time of the first crossing, None where there was none.
+        outcome: `emerged`, or why there is no time (`trajectory.OUTCOMES`).
+        sustained: whether the measure stayed beyond the threshold for the next 1 % of the run; None where there was
+            no crossing, or where the run ended before that.
+    """
+
+    measure: str
+    threshold: float
+    time: float | None
+    outcome: str
+    sustained: bool | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What emerged before what.
+
+    Args:
+        threshold: of the coordinates.
+        groups: measures from first to last; those of one group are tied.
+        never: measures that did not emerge.
+    """
+
+    threshold: float
+    groups: tuple[tuple[str, ...], ...]
+    never: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = [", ".join(" = ".join(group) for group in self.groups)] if self.groups else []
+        return "; ".join([*parts, f"never {', '.join(self.never)}"] if self.never else parts)
+
+
+def emergence_times(
+    trajectory: Trajectory,
+    *,
+    measures: Sequence[str] = DEFAULT_MEASURES,
+    thresholds: Sequence[float] = (0.5,),
+    loss_fractions: Sequence[float] = (0.5,),
+) -> list[Emergence]:
+    """First crossings of every measure and threshold, all from one run.
+
+    A coordinate emerges when it first rises through the threshold, the loss when it first falls through the fraction of
+    its initial value. A crossing is bracketed between two records and then found as the root of the run's own
+    polynomial there: the solver's interpolant for a flow, a straight line for a trained model.
+
+    Args:
+        trajectory: the run.
+        measures: coordinate names or `loss`.
+        thresholds: for the coordinates, finite and above 0.
+        loss_fractions: for the loss, strictly between 0 and 1.
+
+    Returns:
+        One `Emergence` for each measure and threshold, measures first.
+
+    Raises:
+        ArgumentError: an unknown measure, or a threshold that cannot be crossed from zero.
+    """
+    targets = crossing_targets(measures, thresholds, loss_fractions)
+    crossings = _first_crossings(trajectory, [_signal(trajectory, *target) for target in targets])
+    return [
+        Emergence(measure, threshold, *_ending(trajectory, _signal(trajectory, measure, threshold), time))
+        for (measure, threshold), time in zip(targets, crossings, strict=True)
+    ]
+
+
+def crossing_targets(
+    measures: Sequence[str], thresholds: Sequence[float], loss_fractions: Sequence[float]
+) -> list[tuple[str, float]]:
+    """Every pair of a measure and one of its thresholds, checked.
+
+    Raises:
+        ArgumentError: see `emergence_times`.
+    """
+    for threshold in thresholds:
+        if not (math.isfinite(threshold) and threshold > 0):
+            raise ArgumentError("thresholds", threshold, "finite and above 0")
+    for fraction in loss_fractions:
+        if not 0 < fraction < 1:
+            raise ArgumentError("loss_fractions", fraction, "strictly between 0 and 1")
+    targets = []
+    for measure in measures:
+        if measure not in MEASURES:
+            raise ArgumentError("measures", measure, f"one of {', '.join(MEASURES)}")
+        targets += [(measure, float(level)) for level in (loss_fractions if measure == LOSS else thresholds)]
+    return targets
+
+
+def emergence_order(emergences: Sequence[Emergence], tie: float = 1e-6) -> list[Order]:
+    """The order of emergence in one run, for each threshold of the coordinates; losses take part in every one.
+
+    Args:
+        emergences: of one run, as returned by `emergence_times`.
+        tie: relative difference of times up to which measures count as emerging together.
+    """
+    losses = [emergence for emergence in emergences if emergence.measure == LOSS]
+    orders = []
+    for threshold in dict.fromkeys(emergence.threshold for emergence in emergences if emergence.measure != LOSS):
+        here = [emergence for emergence in emergences if emergence.measure != LOSS and emergence.threshold == threshold]
+        timed = [(emergence.time, _name(emergence)) for emergence in here + losses if emergence.time is not None]
+        groups: list[list[str]] = []
+        previous = -math.inf
+        for time, name in sorted(timed):
+            if time - previous <= tie * time:
+                groups[-1].append(name)
+            else:
+                groups.append([name])
+            previous = time
+        never = tuple(_name(emergence) for emergence in here + losses if emergence.time is None)
+        orders.append(Order(threshold, tuple(tuple(group) for group in groups), never))
+    return orders
+
+
+def _name(emergence: Emergence) -> str:
+    return f"loss to {emergence.threshold:g}" if emergence.measure == LOSS else emergence.measure
+
+
+def _signal(trajectory: Trajectory, measure: str, threshold: float) -> Float[np.ndarray, " time"]:
+    """A signal that is negative before the crossing and not after it."""
+    if measure == LOSS:
+        return threshold * trajectory.loss[0] - trajectory.loss
+    return trajectory.coordinates[:, COORDINATES.index(measure)] - threshold
+
+
+def _first_crossings(trajectory: Trajectory, signals: Sequence[Float[np.ndarray, " time"]]) -> list[float | None]:
+    times: list[float | None] = [None] * len(signals)
+    found, brackets = [], []
+    for index, signal in enumerate(signals):
+        beyond = signal >= 0
+        if beyond[0]:
+            times[index] = float(trajectory.time[0])
+        elif beyond.any():
+            found.append(index)
+            brackets.append(int(np.argmax(beyond)))
+    if found:
+        after = np.array(brackets)
+        stacked = np.stack([signals[index] for index in found], axis=1)
+        column = np.arange(len(found))
+        group = (after - 1) // trajectory.degree
+
+        def at(time: np.ndarray, group: np.ndarray, column: np.ndarray) -> np.ndarray:
+            return trajectory.interpolate(stacked, group, time)[np.arange(len(time)), column]
+
+        ends = trajectory.time[after - 1], trajectory.time[after]
+        root = elementwise.find_root(at, ends, args=(group, column))
+        for index, time in zip(found, root.x, strict=True):
+            times[index] = float(time)
+    return times
+
+
+def _ending(
+    trajectory: Trajectory, signal: Float[np.ndarray, " time"], time: float | None
+) -> tuple[float | None, str, bool | None]:
+    if time is None:
+        return None, trajectory.outcome if trajectory.outcome != "emerged" else "horizon_reached", None
+    window = time + 0.01 * (trajectory.time[-1] - trajectory.time[0])
+    following = signal[(trajectory.time > time) & (trajectory.time <= window)]
+    if np.any(following < 0):
+        return time, "emerged", False
+    return time, "emerged", True if trajectory.time[-1] >= window else None

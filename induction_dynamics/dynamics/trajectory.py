@@ -1,0 +1,76 @@
+"""One type for every run: a reduced flow, or the training of the full model projected onto the subspace."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+
+OUTCOMES: dict[str, str] = {
+    "emerged": "every crossing that was asked for has happened",
+    "horizon_reached": "the run ended at its horizon",
+    "solver_failed": "the solver gave up before the horizon",
+    "nonfinite": "the loss or a coordinate became infinite or NaN",
+}
+"""How a run, or the search for one crossing, can end, each with its sentence."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trajectory:
+    """Coordinates and loss along a run, from its start.
+
+    Records come in groups of `degree` intervals, and on each group the run is the polynomial of that degree through
+    the group's degree + 1 records. A reduced flow has degree 4, at the nodes of its solver's own interpolant; a
+    trained model has degree 1, a record before each step.
+
+    Args:
+        time: t, flow time of each record, increasing from 0.
+        coordinates: theta, in the order of `pseudo_parameters.COORDINATES`.
+        loss: the population loss of a reduced model; the loss on each step's own batch of a trained one.
+        off_subspace: ||W - sum_k theta_k B_k|| / ||W||; zero for a reduced model.
+        outcome: how the run ended, a key of `OUTCOMES`.
+        degree: of the polynomial between records.
+    """
+
+    time: Float[np.ndarray, " time"]
+    coordinates: Float[np.ndarray, "time 19"]
+    loss: Float[np.ndarray, " time"]
+    off_subspace: Float[np.ndarray, " time"]
+    outcome: str
+    degree: int = 1
+
+    def __post_init__(self):
+        if self.outcome not in OUTCOMES:
+            raise ValueError(f"outcome must be one of {', '.join(OUTCOMES)}; got {self.outcome!r}.")
+        if (len(self.time) - 1) % self.degree:
+            raise ValueError(f"a degree of {self.degree} does not divide {len(self.time) - 1} intervals.")
+
+    def at(self, time: Float[np.ndarray, " at"]) -> tuple[Float[np.ndarray, "at 19"], Float[np.ndarray, " at"]]:
+        """Coordinates and loss at any flow times within the run.
+
+        Args:
+            time: t, between the first record and the last.
+        """
+        if np.any(time < self.time[0]) or np.any(time > self.time[-1]):
+            raise ValueError(f"time must be within [{self.time[0]:g}, {self.time[-1]:g}], the span of the run.")
+        last_group = max(len(self.time) - 1, 1) // self.degree - 1
+        group = np.clip(np.searchsorted(self.time[:: self.degree], time, side="right") - 1, 0, max(last_group, 0))
+        values = np.concatenate([self.coordinates, self.loss[:, None]], axis=1)
+        between = self.interpolate(values, group, time)
+        return between[:, :-1], between[:, -1]
+
+    def interpolate(
+        self,
+        values: Float[np.ndarray, "time columns"],
+        group: np.ndarray,
+        time: Float[np.ndarray, " at"],
+    ) -> Float[np.ndarray, "at columns"]:
+        """Lagrange interpolation of recorded values, at one time in each of the given groups of records."""
+        records = np.minimum(group[:, None] * self.degree + np.arange(self.degree + 1), len(self.time) - 1)
+        nodes = self.time[records]
+        weights = np.ones_like(nodes)
+        for i in range(self.degree + 1):
+            for j in range(self.degree + 1):
+                if i != j:
+                    span = nodes[:, i] - nodes[:, j]
+                    weights[:, i] *= np.divide(time - nodes[:, j], span, out=np.ones_like(span), where=span != 0)
+        return np.einsum("ai,aic->ac", weights, values[records])

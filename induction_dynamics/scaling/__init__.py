@@ -1,0 +1,1 @@
+"""Sweeps over points, and laws fitted to them."""

@@ -1,0 +1,215 @@
+"""Emergence times over many points: which are computed together, and the table they end in."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+from induction_dynamics.dynamics.emergence import DEFAULT_MEASURES, Emergence, crossing_targets, emergence_times
+from induction_dynamics.dynamics.flow import padded_length, solve_flows
+from induction_dynamics.dynamics.trajectory import Trajectory
+from induction_dynamics.errors import ArgumentError
+from induction_dynamics.reduced.loss import ACTIVE, check_length
+from induction_dynamics.task import Task
+from induction_dynamics.training.gradient_descent import train
+
+MODELS = (*ACTIVE, "full")
+
+Progress = Callable[[int, int, str], None]
+"""Called from the host between batches: points done, points in all, and what is being computed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One run of one model on one task.
+
+    Args:
+        task: the task, with its context length N.
+        model: `circuit` or `subspace` (reduced flows) or `full` (gradient descent on all 28 D^2 weights).
+        horizon: flow time at which the run is given up, in units of N^2.
+        seed: seed of whatever is random; None where nothing is (a reduced flow on orthonormal inputs).
+        batch_size: sequences per training step (`full` only, else None).
+        step: flow time per training step (`full` only, else None).
+        samples: Gram matrices in the loss (reduced flow on isotropic inputs only, else None).
+
+    Raises:
+        ArgumentError: an unknown model, or a `full` one without its seed, batch size and step.
+    """
+
+    task: Task
+    model: str
+    horizon: float = 12.0
+    seed: int | None = None
+    batch_size: int | None = None
+    step: float | None = None
+    samples: int | None = None
+
+    def __post_init__(self):
+        if self.model not in MODELS:
+            raise ArgumentError("model", self.model, f"one of {', '.join(MODELS)}")
+        if self.model == "full":
+            needed = ("seed", "batch_size", "step")
+        else:
+            check_length(self.task, self.model)
+            needed = ("seed", "samples") if self.task.inputs == "isotropic" else ()
+        for name in needed:
+            if getattr(self, name) is None:
+                raise ArgumentError(name, None, f"given for the model {self.model} on {self.task.inputs} inputs")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One emergence time: a row of the table that every command answers with (README, "The document").
+
+    The fields of the point, then what emerged: `time` is in `time_unit`, or None with the reason in `outcome`;
+    `sustained` says whether the measure stayed beyond its threshold for the next 1 % of the run.
+    """
+
+    context_length: int
+    embedding_dim: int
+    inputs: str
+    query: str
+    rotation: float
+    model: str
+    measure: str
+    threshold: float
+    time: float | None
+    time_unit: str
+    outcome: str
+    sustained: bool | None
+    seed: int | None
+    batch_size: int | None
+    step: float | None
+    samples: int | None
+    horizon: float
+
+
+def sweep(
+    points: Sequence[Point],
+    *,
+    measures: Sequence[str] = DEFAULT_MEASURES,
+    thresholds: Sequence[float] = (0.5,),
+    loss_fractions: Sequence[float] = (0.5,),
+    on_progress: Progress | None = None,
+) -> list[Row]:
+    """Emergence times of all points, each point's from one run that stops once every crossing has happened.
+
+    Args:
+        points: what to run.
+        measures: coordinate names or `loss`.
+        thresholds: for the coordinates, finite and above 0.
+        loss_fractions: for the loss, strictly between 0 and 1.
+        on_progress: see `Progress`.
+
+    Returns:
+        A row for each point, measure and threshold, in the order of the points.
+
+    Raises:
+        ArgumentError: a value out of range. A run that fails is no exception but the outcome of its rows.
+    """
+    targets = crossing_targets(measures, thresholds, loss_fractions)
+    rows: dict[int, list[Row]] = {}
+    for place, trajectory in run_points(points, targets, on_progress):
+        crossings = emergence_times(trajectory, measures=measures, thresholds=thresholds, loss_fractions=loss_fractions)
+        rows[place] = [_row(points[place], crossing) for crossing in crossings]
+    return [row for place in range(len(points)) for row in rows[place]]
+
+
+def run_points(
+    points: Sequence[Point], stop: Sequence[tuple[str, float]] = (), on_progress: Progress | None = None
+) -> Iterator[tuple[int, Trajectory]]:
+    """Run all points, those of like size side by side, and yield each one's place and trajectory as it is done.
+
+    Args:
+        points: what to run.
+        stop: measures and thresholds after whose crossing a run ends; without any it goes on to its horizon.
+        on_progress: see `Progress`.
+    """
+    tell = on_progress or (lambda done, total, words: None)
+    done = 0
+    for batch in _batches(points):
+        words = _words([points[place] for place in batch])
+        tell(done, len(points), words)
+        if points[batch[0]].model == "full":
+            trajectories = [
+                _train(points[batch[0]], stop, lambda more, at=done, words=words: tell(at, len(points), words + more))
+            ]
+        else:
+            trajectories = _solve([points[place] for place in batch], stop)
+        yield from zip(batch, trajectories, strict=True)
+        done += len(batch)
+        tell(done, len(points), words)
+
+
+def _train(point: Point, stop: Sequence[tuple[str, float]], tell: Callable[[str], None]) -> Trajectory:
+    assert point.seed is not None and point.batch_size is not None and point.step is not None
+    return train(
+        point.task,
+        horizon=point.horizon,
+        batch_size=point.batch_size,
+        step=point.step,
+        seed=point.seed,
+        stop=stop,
+        on_progress=lambda steps, most, loss: tell(f": {steps} steps of at most {most}, loss {loss:.3f}"),
+    )
+
+
+def _solve(points: Sequence[Point], stop: Sequence[tuple[str, float]]) -> list[Trajectory]:
+    first = points[0]
+    # A width of a power of two, filled up with the last point, so that few widths are ever compiled.
+    width = 1 << (len(points) - 1).bit_length()
+    tasks = [point.task for point in points] + [points[-1].task] * (width - len(points))
+    # None where nothing is random
+    samples, seed = first.samples or 1, first.seed or 0
+    return solve_flows(tasks, first.model, horizon=first.horizon, stop=stop, samples=samples, seed=seed)[: len(points)]
+
+
+def _batches(points: Sequence[Point]) -> Iterator[list[int]]:
+    """Places of points to be computed side by side: alike but for N, and of like N."""
+    groups: dict[object, list[int]] = {}
+    for place, point in enumerate(points):
+        groups.setdefault(_companions(place, point), []).append(place)
+    for places in groups.values():
+        places.sort(key=lambda place: points[place].task.context_length)
+        width = _width(points[places[-1]])
+        yield from (places[first : first + width] for first in range(0, len(places), width))
+
+
+def _companions(place: int, point: Point) -> object:
+    task = point.task
+    alone = point.model == "full" or task.inputs == "isotropic" or (point.model == "subspace" and task.rotation != 90.0)
+    if alone:
+        return place
+    padded = 0 if point.model == "circuit" and task.query == "last" else padded_length(point.model, task.context_length)
+    return point.model, task.inputs, task.query, task.rotation, point.horizon, padded
+
+
+def _width(point: Point) -> int:
+    """How many points side by side: numbers held at once, and the steps that the slowest makes the others take."""
+    if point.model == "circuit" and point.task.query == "last":
+        return 64
+    longest = padded_length(point.model, point.task.context_length)
+    return max(1, min(16, (1 << 12) // longest if point.model == "circuit" else (1 << 10) // longest**2))
+
+
+def _words(points: Sequence[Point]) -> str:
+    lengths = [point.task.context_length for point in points]
+    span = f"N = {lengths[0]}" if len(lengths) == 1 else f"N = {lengths[0]} to {lengths[-1]}"
+    return f"{points[0].model}, query {points[0].task.query}, {span}"
+
+
+def _row(point: Point, crossing: Emergence) -> Row:
+    task = point.task
+    return Row(
+        context_length=task.context_length,
+        embedding_dim=task.embedding_dim,
+        inputs=task.inputs,
+        query=task.query,
+        rotation=task.rotation,
+        model=point.model,
+        time_unit="flow",
+        seed=point.seed,
+        batch_size=point.batch_size,
+        step=point.step,
+        samples=point.samples,
+        horizon=point.horizon,
+        **dataclasses.asdict(crossing),
+    )
