@@ -1,0 +1,1 @@
+"""Gradient training of the full model."""

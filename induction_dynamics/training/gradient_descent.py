@@ -1,0 +1,136 @@
+"""Gradient descent of the full model on fresh samples, projected onto the subspace as it goes."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from induction_dynamics.dynamics.emergence import LOSS, emergence_times
+from induction_dynamics.dynamics.flow import flow_time_of_steps, learning_rate_of_step
+from induction_dynamics.dynamics.trajectory import Trajectory
+from induction_dynamics.errors import ArgumentError
+from induction_dynamics.pseudo_parameters import project
+from induction_dynamics.task import Task, sample_sequences, split_seed
+from induction_dynamics.transformer.disentangled import Weights, batch_loss, zero_weights
+
+_CHUNK = 64  # steps between two looks from the host
+
+
+class Records(NamedTuple):
+    """What is recorded before each step: of the weights W_s that the step starts from, and on the step's own batch."""
+
+    coordinates: Float[Array | np.ndarray, "step 19"]
+    loss: Float[Array | np.ndarray, " step"]
+    off_subspace: Float[Array | np.ndarray, " step"]
+
+
+def train(
+    task: Task,
+    *,
+    horizon: float = 12.0,
+    batch_size: int = 256,
+    step: float = 0.25,
+    seed: int = 0,
+    stop: Sequence[tuple[str, float]] = (),
+    dtype: jnp.dtype | type = jnp.float32,
+    on_progress: Callable[[int, int, float], None] | None = None,
+) -> Trajectory:
+    r"""Train all 28 D^2 weights from zero: W <- W - eta grad_W loss, a fresh batch for every step.
+
+    The learning rate is eta = step * D, so that each step advances flow time by `step` and the run lies on the time
+    axis of the reduced flow (`dynamics.flow.flow_time_of_steps`). Coordinates, loss and off-subspace fraction are
+    recorded before every update.
+
+    Args:
+        task: the task, with N and D.
+        horizon: flow time at which the run is given up, in units of N^2.
+        batch_size: B, sequences per step.
+        step: flow time per step; up to about 1.1 is linearly stable without noise.
+        seed: of the data.
+        stop: measures and thresholds, as in `emergence.crossing_targets`. The run ends once all have been crossed and
+            another 1 % of it has passed (to see whether the crossings hold).
+        dtype: of weights and data.
+        on_progress: called from the host now and then with steps done, steps at most, and the last loss.
+
+    Raises:
+        ArgumentError: a value out of range.
+    """
+    if not (np.isfinite(horizon) and horizon > 0):
+        raise ArgumentError("horizon", horizon, "finite and above 0")
+    if not (np.isfinite(step) and step > 0):
+        raise ArgumentError("step", step, "a finite flow time above 0")
+    if batch_size < 1:
+        raise ArgumentError("batch_size", batch_size, "at least 1")
+    learning_rate = learning_rate_of_step(step, task.embedding_dim)
+    most = int(np.ceil(horizon * task.context_length**2 / step)) + 1
+    data = split_seed(seed).data
+    weights = zero_weights(task.embedding_dim, dtype)
+    chunks: list[Records] = []
+    outcome = "horizon_reached"
+    while len(chunks) * _CHUNK < most:
+        begun = jnp.asarray(len(chunks) * _CHUNK, jnp.int32)
+        weights, records = _advance(weights, data, begun, jnp.asarray(learning_rate, dtype), task, batch_size, _CHUNK)
+        chunks.append(Records(*(np.asarray(record, np.float64) for record in records)))
+        if on_progress is not None:
+            on_progress(min(len(chunks) * _CHUNK, most), most, float(chunks[-1].loss[-1]))
+        if not all(np.isfinite(record).all() for record in chunks[-1]):
+            outcome = "nonfinite"
+            break
+        if stop and _has_passed(_trajectory(chunks, most, learning_rate, task, outcome), stop):
+            outcome = "emerged"
+            break
+    return _trajectory(chunks, most, learning_rate, task, outcome)
+
+
+@functools.partial(jax.jit, static_argnames=("task", "batch_size", "steps"))
+def _advance(
+    weights: Weights,
+    data: PRNGKeyArray,
+    begun: Array,
+    learning_rate: Float[Array, ""],
+    task: Task,
+    batch_size: int,
+    steps: int,
+) -> tuple[Weights, Records]:
+    """Take `steps` steps; step s draws its batch from the key folded with s, whatever chunk it falls in."""
+    optimizer = optax.sgd(learning_rate)
+    state = optimizer.init(eqx.filter(weights, eqx.is_array))  # empty: plain gradient descent remembers nothing
+
+    def one(weights: Weights, index: Array) -> tuple[Weights, Records]:
+        key = jax.random.fold_in(data, begun + index)
+        sequences = sample_sequences(task, key, batch_size, weights.W1.dtype)
+        loss, gradient = jax.value_and_grad(batch_loss)(weights, sequences)
+        projection = project(weights, task.rotation)
+        records = Records(projection.coordinates, loss, projection.off_subspace.total)
+        updates, _ = optimizer.update(gradient, state)
+        return eqx.apply_updates(weights, updates), records
+
+    return jax.lax.scan(one, weights, jnp.arange(steps, dtype=jnp.int32))
+
+
+def _trajectory(chunks: Sequence[Records], most: int, learning_rate: float, task: Task, outcome: str) -> Trajectory:
+    records = [np.concatenate(parts)[:most] for parts in zip(*chunks, strict=True)]
+    finite = np.isfinite(records[0]).all(axis=1) & np.isfinite(records[1]) & np.isfinite(records[2])
+    length = len(finite) if finite.all() else int(np.argmin(finite))
+    coordinates, loss, off_subspace = (record[:length] for record in records)
+    time = np.array([flow_time_of_steps(step, learning_rate, task.embedding_dim) for step in range(length)])
+    return Trajectory(time, coordinates, loss, off_subspace, outcome)
+
+
+def _has_passed(trajectory: Trajectory, stop: Sequence[tuple[str, float]]) -> bool:
+    wanted = set(stop)
+    measures = tuple(dict.fromkeys(measure for measure, _ in stop))
+    levels = [threshold for measure, threshold in stop if measure != LOSS]
+    fractions = [threshold for measure, threshold in stop if measure == LOSS]
+    for emergence in emergence_times(trajectory, measures=measures, thresholds=levels, loss_fractions=fractions):
+        if (emergence.measure, emergence.threshold) in wanted and (
+            emergence.time is None or emergence.sustained is None
+        ):
+            return False
+    return True
