@@ -1,0 +1,1 @@
+"""One module per picture; functions from data to a Figure."""

@@ -1,0 +1,191 @@
+import dataclasses
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from induction_dynamics.errors import ArgumentError
+from induction_dynamics.plotting import style
+from induction_dynamics.plotting.emergence_times import plot_emergence_times
+from induction_dynamics.scaling.laws import fit_laws
+from induction_dynamics.scaling.sweep import Row
+
+LENGTHS = (4, 8, 16, 32, 64)
+
+
+def row(n: int, **changes: Any) -> dict[str, Any]:
+    values = {
+        "context_length": n,
+        "embedding_dim": 2 * n + 2,
+        "inputs": "orthonormal",
+        "query": "last",
+        "rotation": 90.0,
+        "model": "circuit",
+        "measure": "beta_2",
+        "threshold": 0.5,
+        "time": 1.92 * n**2 + 1.6 * n,
+        "time_unit": "flow",
+        "outcome": "emerged",
+        "sustained": True,
+        "seed": None,
+        "batch_size": None,
+        "step": None,
+        "samples": None,
+        "horizon": 12.0,
+    }
+    return dataclasses.asdict(Row(**(values | changes)))
+
+
+def fits_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    common = {key: rows[0][key] for key in ("model", "inputs", "query", "measure", "threshold")}
+    found = fit_laws([r["context_length"] for r in rows], [r["time"] for r in rows])
+    return [{**common, **dataclasses.asdict(fit)} for fit in found]
+
+
+def lines(axes: Axes, gid: str) -> list[Line2D]:
+    return [line for line in axes.lines if line.get_gid() == gid]
+
+
+def words(figure: Figure) -> list[list[str]]:
+    return [[text.get_text() for text in legend.get_texts()] for legend in figure.legends]
+
+
+def test_axes_points_and_keys():
+    rows = [
+        row(n, query=query, model=model)
+        for query in ("last", "uniform")
+        for model in ("circuit", "full")
+        for n in LENGTHS
+    ]
+    figure = plot_emergence_times(rows)
+    assert len(figure.axes) == 2
+    for axes, query in zip(figure.axes, ("last", "uniform"), strict=True):
+        assert axes.get_xscale() == axes.get_yscale() == "log"
+        assert axes.get_xlabel() == "context length N (item-label pairs; 2N + 1 tokens)"
+        assert query in axes.get_title()
+        assert len(lines(axes, "emerged")) == 2 * len(LENGTHS)
+        assert axes.get_legend() is None
+    assert figure.axes[0].get_ylabel() == "emergence time T (flow time)"
+    assert words(figure) == [[r"$\beta_{2}$"], ["circuit", "full"]]
+
+
+def test_points_are_where_the_rows_say_and_the_full_model_lies_on_top():
+    figure = plot_emergence_times([row(4), row(8, model="full", measure="loss", time=300.0)])
+    reduced, full = lines(figure.axes[0], "emerged")
+    assert (reduced.get_xdata(), reduced.get_ydata()) == ([4], [1.92 * 16 + 6.4])
+    assert (full.get_xdata(), full.get_ydata()) == ([8], [300.0])
+    assert (reduced.get_marker(), full.get_marker()) == ("o", "D")
+    assert full.get_markerfacecolor() == "none" and full.get_zorder() > reduced.get_zorder()
+    assert to_hex(reduced.get_markeredgecolor()) == style.COLORS["beta_2"]
+    assert to_hex(full.get_markeredgecolor()) == style.COLORS["loss"]
+
+
+def test_one_panel_per_query_and_inputs():
+    rows = [row(4, query=q, inputs=i) for q in ("last", "uniform") for i in ("orthonormal", "isotropic")]
+    titles = [axes.get_title() for axes in plot_emergence_times(rows).axes]
+    assert titles == [f"query {q}, {i} inputs" for i in ("orthonormal", "isotropic") for q in ("last", "uniform")]
+
+
+def test_the_preferred_law_is_drawn_through_the_points():
+    rows = [row(n) for n in LENGTHS]
+    axes = plot_emergence_times(rows, fits_of(rows)).axes[0]
+    (curve,) = lines(axes, "fit")
+    n = np.asarray(curve.get_xdata())
+    np.testing.assert_allclose(np.asarray(curve.get_ydata()), 1.92 * n**2 + 1.6 * n, rtol=1e-8)
+    assert to_hex(curve.get_color()) == style.COLORS["beta_2"]
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == [r"$\beta_{2}$ circuit: $cN^2 + dN$, $p = 1.94$"]
+
+
+def test_the_power_law_stands_in_where_nothing_is_preferred():
+    rows = [row(n, time=2.0 * n**2) for n in LENGTHS]
+    axes = plot_emergence_times(rows, fits_of(rows)).axes[0]
+    (curve,) = lines(axes, "fit")
+    np.testing.assert_allclose(np.asarray(curve.get_ydata()), 2 * np.asarray(curve.get_xdata()) ** 2, rtol=1e-8)
+    assert curve.get_label() == r"$\beta_{2}$ circuit: $p = 2.00$"
+
+
+def test_each_fit_goes_to_its_own_panel():
+    last = [row(n) for n in LENGTHS]
+    uniform = [row(n, query="uniform", time=float(n) ** 2 / np.log(n)) for n in LENGTHS]
+    figure = plot_emergence_times(last + uniform, fits_of(last) + fits_of(uniform))
+    assert [len(lines(axes, "fit")) for axes in figure.axes] == [1, 1]
+    assert r"$N^2/\ln N$" in str(lines(figure.axes[1], "fit")[0].get_label())
+
+
+@pytest.mark.parametrize(
+    ("outcome", "gid", "word"),
+    [("horizon_reached", "censored", "not by then"), ("solver_failed", "failed", "run failed")],
+)
+def test_runs_without_a_time_are_shown_at_their_horizon(outcome, gid, word):
+    figure = plot_emergence_times([row(4), row(8, time=None, outcome=outcome, sustained=None, horizon=20.0)])
+    axes = figure.axes[0]
+    (mark,) = lines(axes, gid)
+    assert mark.get_ydata() == [20.0 * 64]
+    assert len(lines(axes, "emerged")) == 1
+    assert word in words(figure)[1]
+    figure.draw_without_rendering()
+    assert axes.get_ylim()[0] < 20.0 * 64 < axes.get_ylim()[1]
+
+
+def test_censored_measures_with_one_horizon_stand_side_by_side():
+    rows = [row(8, measure=m, time=None, outcome="horizon_reached") for m in ("alpha_3", "beta_2", "loss")]
+    axes = plot_emergence_times(rows).axes[0]
+    places = [float(np.asarray(line.get_xdata())[0]) for line in lines(axes, "censored")]
+    assert len(set(places)) == 3
+    assert axes.get_xlim()[0] < min(places) < 8 < max(places) < axes.get_xlim()[1]
+
+
+def test_thresholds_differ_in_size_and_have_a_key():
+    rows = [row(4, threshold=x, time=10.0 + x) for x in (0.25, 0.5, 0.9)]
+    figure = plot_emergence_times(rows)
+    sizes = [line.get_markersize() for line in lines(figure.axes[0], "emerged")]
+    assert sizes == sorted(set(sizes))
+    assert words(figure)[1] == ["circuit", "at 0.25", "at 0.5", "at 0.9"]
+
+
+@pytest.mark.parametrize("rows", [[row(1)], [row(4, time=None, outcome="horizon_reached")], [row(4, model="additive")]])
+def test_one_row_is_drawn_without_a_warning(rows):
+    plot_emergence_times(rows).draw_without_rendering()
+
+
+def test_labels_of_context_lengths_do_not_crowd():
+    axes = plot_emergence_times([row(n) for n in range(1, 200)]).axes[0]
+    ticks = axes.get_xticks()
+    assert ticks[0] == 1 and 4 <= len(ticks) <= 10
+    assert np.diff(np.log(ticks)).min() > 0.1 * np.log(199)
+
+
+def test_settings_are_left_alone():
+    before = dict(matplotlib.rcParams)
+    plot_emergence_times([row(4)]).draw_without_rendering()
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_no_rows_are_refused():
+    with pytest.raises(ArgumentError, match=r"rows must be at least one row; got \[\]\."):
+        plot_emergence_times([])
+
+
+@pytest.mark.parametrize("thresholds", [(0.5,), (0.25, 0.75)])
+def test_no_key_is_cut_off(thresholds):
+    rows, fits = [], []
+    for model in ("circuit", "subspace"):
+        for measure in ("alpha_3", "loss"):
+            for threshold in thresholds:
+                own = [row(n, model=model, measure=measure, threshold=threshold) for n in LENGTHS]
+                rows, fits = rows + own, fits + fits_of(own)
+    figure = plot_emergence_times(rows, fits)
+    figure.draw_without_rendering()
+    legends = [*figure.legends, figure.axes[0].get_legend()]
+    boxes = [legend.get_window_extent() for legend in legends if legend is not None]
+    assert len(boxes) == 3
+    for box in boxes:
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.x1 and 0 <= box.y0 < box.y1 <= figure.bbox.y1
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])

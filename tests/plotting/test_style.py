@@ -1,0 +1,107 @@
+import itertools
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+
+from induction_dynamics.errors import ArgumentError
+from induction_dynamics.plotting import style
+from induction_dynamics.pseudo_parameters import COORDINATES
+
+# Machado, Oliveira and Fernandes (2009), full deuteranomaly and protanomaly, on linear RGB.
+VISION = {
+    "normal": np.eye(3),
+    "deuteranope": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "protanope": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+}
+
+
+def lab(color: str, vision: str) -> np.ndarray:
+    rgb = np.array(to_rgb(color))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(np.array(VISION[vision]) @ linear, 0, 1)
+    to_xyz = np.array([[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]])
+    xyz = to_xyz @ linear / to_xyz.sum(axis=1)
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def simple_figure() -> Figure:
+    figure = style.new_figure(3.0, 2.0)
+    axes = figure.subplots()
+    axes.plot([0, 1], [1, 2], label="a")
+    axes.set_xlabel(style.display("alpha_3"))
+    return figure
+
+
+def test_every_coordinate_and_the_loss_have_a_colour():
+    assert set(style.COLORS) == {*COORDINATES, "loss"}
+    assert all(to_hex(value) == value for value in style.COLORS.values())
+
+
+@pytest.mark.parametrize(("vision", "all_apart", "strong_apart"), [("normal", 10, 40), ("deuteranope", 10, 25)])
+def test_colours_are_pairwise_distinct(vision, all_apart, strong_apart):
+    seen = {name: lab(value, vision) for name, value in {**style.COLORS, "other": style.OTHER_COLOR}.items()}
+    for (a, seen_a), (b, seen_b) in itertools.combinations(seen.items(), 2):
+        assert np.linalg.norm(seen_a - seen_b) > all_apart, (a, b)
+    for a, b in itertools.combinations(["alpha_3", "beta_2", "gamma_3", "loss"], 2):
+        assert np.linalg.norm(seen[a] - seen[b]) > strong_apart, (a, b)
+
+
+def test_strong_colours_are_apart_for_protanopes():
+    for a, b in itertools.combinations(["alpha_3", "beta_2", "gamma_3", "loss"], 2):
+        assert np.linalg.norm(lab(style.color(a), "protanope") - lab(style.color(b), "protanope")) > 25, (a, b)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("alpha_3", r"$\alpha_{3}$"),
+        ("beta_12", r"$\beta_{12}$"),
+        ("gamma_2+gamma_3", r"$\gamma_{2} + \gamma_{3}$"),
+        ("loss", "loss"),
+        ("head_score", "head score"),
+    ],
+)
+def test_display_names(name, shown):
+    assert style.display(name) == shown
+
+
+def test_other_measures_share_one_colour():
+    assert style.color("gamma_2+gamma_3") == style.OTHER_COLOR
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_saved_bytes_are_stable(tmp_path, suffix):
+    before = dict(matplotlib.rcParams)
+    first = style.save_figure(simple_figure(), tmp_path / "new" / f"first{suffix}").read_bytes()
+    second = style.save_figure(simple_figure(), str(tmp_path / f"second{suffix}")).read_bytes()
+    assert first == second
+    assert b"<dc:date>" not in first and b"matplotlib.org" not in first
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_png_resolution(tmp_path):
+    path = style.save_figure(simple_figure(), tmp_path / "a.png")
+    width, height = (int.from_bytes(path.read_bytes()[i : i + 4], "big") for i in (16, 20))
+    assert (width, height) == (600, 400)
+
+
+def test_other_formats_are_refused(tmp_path):
+    with pytest.raises(ArgumentError, match=r"path must be a file name ending in \.png or \.svg; got .*a\.pdf"):
+        style.save_figure(simple_figure(), tmp_path / "a.pdf")
+
+
+def test_no_picture_imports_pyplot():
+    program = (
+        "import sys; import induction_dynamics.plotting.style as style, induction_dynamics.plotting.coordinates,"
+        " induction_dynamics.plotting.emergence_times; assert 'jax' not in sys.modules;"
+        " from induction_dynamics.plotting.coordinates import plot_coordinates; import numpy as np, io;"
+        " plot_coordinates([0.0, 1.0], np.zeros((2, 19)), context_length=4).savefig(io.BytesIO());"
+        " assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
