@@ -1,0 +1,102 @@
+"""The command line. Everything that computes is imported by the commands as they run, so that help is instant."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from induction_dynamics import __version__
+from induction_dynamics.cli import simulate, sweep, train
+from induction_dynamics.cli.computing import refuse_faulty_jax
+from induction_dynamics.cli.parsing import PROGRAM, Command, flags, nearest, parse
+from induction_dynamics.cli.refusal import BAD_INPUT, FAILED, INTERRUPTED, Refusal, from_argument_error
+from induction_dynamics.cli.values import listed, quoted
+from induction_dynamics.errors import ArgumentError
+
+COMMANDS = {module.COMMAND.name: module.COMMAND for module in (simulate, sweep, train)}
+
+_HELP = f"""\
+usage: {PROGRAM} [-h] [--version] COMMAND [OPTIONS]
+
+How and when an induction head emerges while a transformer trains: exact reduced
+flows beside real training, on one time axis.
+
+commands:
+{{commands}}
+
+options:
+  -h, --help  this help; '{PROGRAM} COMMAND --help' tells the rest
+  --version   print the version
+
+N counts item-label pairs: the sequence has 2N + 1 tokens. Times are flow time:
+for gradient descent, learning rate x steps / D.
+
+exit status:
+  0    done (also where a coordinate has not emerged: that is an answer)
+  1    failed unexpectedly
+  2    bad input: one sentence on standard error, nothing printed or written
+  130  interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words after the program's name; by default those of this process.
+
+    Returns:
+        The exit status: 0 for an answer, 2 for bad input, 1 for a failure, 130 when interrupted.
+    """
+    try:
+        _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return 0
+    except SystemExit as exit:
+        return BAD_INPUT if exit.code else 0
+    except Refusal as refusal:
+        return _complain(refusal.sentence, refusal.status)
+    except KeyboardInterrupt:
+        return _complain("Interrupted.", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader has gone: what is still buffered must not fail again while the interpreter shuts down.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        return _complain(f"Reading or writing failed: {error.strerror or error}{where}.", FAILED)
+
+
+def _run(words: list[str]) -> None:
+    if not words:
+        raise Refusal(f"A command is missing: {listed(tuple(COMMANDS))}; '{PROGRAM} --help' tells more.")
+    name, rest = words[0], words[1:]
+    if name in ("-h", "--help"):
+        commands = "\n".join(f"  {command.name:<10}{command.summary}" for command in COMMANDS.values())
+        sys.stdout.write(_HELP.format(commands=commands))
+    elif name == "--version":
+        print(f"{PROGRAM} {__version__}")
+    elif name not in COMMANDS:
+        what = "option" if name.startswith("-") else "command"
+        known = ("--help", "--version") if what == "option" else tuple(COMMANDS)
+        meant = nearest(name, known)
+        hint = f"; did you mean {meant}?" if meant else "."
+        raise Refusal(f"The {what} must be {listed(known)}; got {quoted(name)}{hint}")
+    else:
+        _run_command(COMMANDS[name], rest)
+
+
+def _run_command(command: Command[Any], words: list[str]) -> None:
+    options = parse(command, words)
+    refuse_faulty_jax()
+    try:
+        command.run(options)
+    except ArgumentError as error:
+        raise from_argument_error(error, flags(command.options)) from None
+
+
+def _complain(sentence: str, status: int) -> int:
+    print(sentence, file=sys.stderr)
+    return status

@@ -1,0 +1,137 @@
+"""From options to rows: the device, the points, and the sweep over them with its progress."""
+
+import contextlib
+import importlib.metadata
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from induction_dynamics.cli.options import REDUCED_MODELS, Options
+from induction_dynamics.cli.refusal import FAILED, Refusal
+
+if TYPE_CHECKING:
+    from induction_dynamics.scaling.sweep import Point, Row
+
+# A GPU's platform is called cuda or rocm, so jax has to look for it by itself.
+_PLATFORMS = {"cpu": "cpu", "gpu": "", "tpu": "tpu,cpu"}
+
+
+def refuse_faulty_jax() -> None:
+    """Refuse the versions of jax that compute wrong numbers; does not import jax.
+
+    Raises:
+        Refusal: jax 0.10.* is installed.
+    """
+    version = importlib.metadata.version("jax")
+    if version.split(".")[:2] == ["0", "10"]:
+        raise Refusal(
+            f"jax {version} computes wrong numbers (jax-ml/jax#39103): install a version that is not 0.10.*, "
+            "such as 0.9.2."
+        )
+
+
+def use_device(name: str) -> str:
+    """Turn on float64 and compute on a device from here on.
+
+    Args:
+        name: `cpu`, `gpu` or `tpu`.
+
+    Returns:
+        What the device calls itself.
+
+    Raises:
+        Refusal: there is no such device.
+    """
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    before = getattr(jax.config, "jax_platforms", None)
+    jax.config.update("jax_platforms", _PLATFORMS[name])
+    # What jax has to say about missing backends is said in one sentence here.
+    logger = logging.getLogger("jax")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        devices = jax.devices(name)
+    except RuntimeError:
+        jax.config.update("jax_platforms", before)
+        raise Refusal(f"--device must be one that jax finds on this machine; got '{name}'.") from None
+    finally:
+        logger.setLevel(level)
+    if jax.default_backend() != name:
+        jax.config.update("jax_default_device", devices[0])
+    return devices[0].device_kind
+
+
+def make_points(context_lengths: Sequence[int], models: Sequence[str], options: Options) -> "list[Point]":
+    """Every model at every context length, checked by `Task`.
+
+    Raises:
+        ArgumentError: a value that the task does not take.
+    """
+    from induction_dynamics.scaling.sweep import Point
+    from induction_dynamics.task import Task
+
+    task, run = options.task, options.run
+    tasks = [
+        Task(length, task.embedding_dim or 0, inputs=task.inputs, query=task.query, rotation=task.rotation)
+        for length in context_lengths
+    ]
+    points = []
+    for model in models:
+        full = model not in REDUCED_MODELS
+        sampled = not full and task.inputs == "isotropic"
+        points += [
+            Point(
+                task=one,
+                model=model,
+                horizon=options.emergence.horizon,
+                seed=run.seed if full or sampled else None,
+                batch_size=run.batch_size if full else None,
+                step=run.step if full else None,
+                samples=run.samples if sampled else None,
+            )
+            for one in tasks
+        ]
+    return points
+
+
+def compute(points: "Sequence[Point]", options: Options) -> "list[Row]":
+    """Emergence times of all points, with a progress bar where somebody can see it.
+
+    Raises:
+        ArgumentError: a value that a model does not take.
+        Refusal: with status 1, when memory runs out.
+    """
+    from induction_dynamics.scaling.sweep import sweep
+
+    asked = options.emergence
+    with _progress(options.run.quiet) as on_progress:
+        try:
+            return sweep(
+                points,
+                measures=asked.measures,
+                thresholds=asked.thresholds,
+                loss_fractions=asked.loss_fractions,
+                on_progress=on_progress,
+            )
+        except (MemoryError, RuntimeError) as error:
+            # jax reports exhausted memory as a RuntimeError of its own.
+            if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise Refusal("There is not enough memory for this run; take smaller values.", FAILED) from None
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("starting", total=None)
+        yield lambda done, total, words: progress.update(bar, completed=done, total=total, description=words)

@@ -1,0 +1,100 @@
+"""The output folder of a sweep: whose it is, and files that are there whole or not at all."""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from induction_dynamics.cli.document import same_options
+from induction_dynamics.cli.refusal import Refusal
+from induction_dynamics.cli.values import quoted
+
+CONFIG = "config.json"
+FILES = (CONFIG, "rows.csv", "fits.json", "sweep.json", "emergence_times.png", "emergence_times.svg")
+
+
+@contextlib.contextmanager
+def claimed(typed: str, config: dict[str, Any]) -> Iterator[Path]:
+    """A folder to write to, made if need be; if the block fails, what was made for it is removed again.
+
+    Args:
+        typed: the path as typed.
+        config: the configuration that will be written to it.
+
+    Raises:
+        Refusal: no folder can be written there, or it holds another configuration.
+    """
+    path = Path(typed)
+    made: list[Path] = []
+    try:
+        try:
+            _check_owner(path, typed, config)
+            for folder in [*reversed(path.parents), path]:
+                if not folder.exists():
+                    folder.mkdir()
+                    made.append(folder)
+            with tempfile.TemporaryFile(dir=path):
+                pass
+        except OSError as error:
+            raise Refusal(
+                f"--output must be a folder that can be written; got {quoted(typed)} ({error.strerror or error})."
+            ) from None
+        yield path
+    except BaseException:
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def write_all(path: Path, writers: Mapping[str, Callable[[Path], object]]) -> None:
+    """Write files under temporary names, and rename them only when all are written.
+
+    Args:
+        path: the folder.
+        writers: for each file name a function that writes to the path that it is given.
+    """
+    temporary = {name: path / f".{os.getpid()}.{name}" for name in writers}
+    try:
+        for name, write in writers.items():
+            write(temporary[name])
+        for name, file in temporary.items():
+            os.replace(file, path / name)
+    finally:
+        for file in temporary.values():
+            file.unlink(missing_ok=True)
+
+
+def text(content: str) -> Callable[[Path], object]:
+    """A writer of text."""
+    return lambda path: path.write_text(content, encoding="utf-8")
+
+
+def _check_owner(path: Path, typed: str, config: dict[str, Any]) -> None:
+    if path.exists() and not path.is_dir():
+        raise Refusal(f"--output must be a folder; got {quoted(typed)}, which is a file.")
+    present = [name for name in FILES if os.path.lexists(path / name)]
+    if present and CONFIG not in present:
+        raise Refusal(
+            f"--output must be a folder of this sweep; got {quoted(typed)}, which holds {present[0]} without {CONFIG}."
+        )
+    if present:
+        try:
+            other = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        except ValueError:
+            other = None
+        if not same_options(config, other):
+            raise Refusal(
+                f"--output must be a new folder or one of the same configuration; got {quoted(typed)}, whose {CONFIG} "
+                f"is another{_difference(config, other)}."
+            )
+
+
+def _difference(config: dict[str, Any], other: Any) -> str:
+    if not isinstance(other, dict):
+        return ""
+    names = [name for name in config if not same_options({name: config[name]}, {name: other.get(name)})]
+    return f" (other {', '.join(names)})" if names else ""

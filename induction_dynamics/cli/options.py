@@ -1,0 +1,155 @@
+"""The options of every command: names, types, defaults and the words of the help. Imports nothing that computes."""
+
+import dataclasses
+from typing import Annotated
+
+import tyro
+
+from induction_dynamics.cli.values import choice, folder, one, real, several, whole
+
+LARGEST_CONTEXT_LENGTH = 10**12
+REDUCED_MODELS = ("circuit", "subspace")
+MODELS = (*REDUCED_MODELS, "full")
+MEASURES = (
+    *(f"alpha_{index}" for index in range(1, 4)),
+    *(f"beta_{index}" for index in range(1, 13)),
+    *(f"gamma_{index}" for index in range(1, 5)),
+    "loss",
+)
+
+_N = whole("N", "a whole number of item-label pairs", 1, LARGEST_CONTEXT_LENGTH)
+_DIM = whole("D", "an even whole number", 2, 10**13)
+_COUNT = whole("COUNT", "a whole number", 1, 10**9)
+_PER_DECADE = whole("K", "a whole number of points", 1, 1000)
+_SEED = whole("SEED", "a whole number", 0, 2**32 - 1)
+_ANGLE = real("DEGREES", "a finite angle in degrees, away from multiples of 180", lambda x: True)
+_STEP = real("TIME", "a finite flow time above 0", lambda x: x > 0)
+_HORIZON = real("TIME", "a finite flow time in units of N^2, above 0 and at most 1e9", lambda x: 0 < x <= 1e9)
+_LEVEL = real("X", "a finite number above 0", lambda x: x > 0)
+_FRACTION = real("F", "a number strictly between 0 and 1", lambda x: 0 < x < 1)
+_MEASURE = choice(MEASURES, "one of alpha_1 .. alpha_3, beta_1 .. beta_12, gamma_1 .. gamma_4 or loss", "NAME")
+_REDUCED = choice(REDUCED_MODELS, "circuit or subspace ('induction-dynamics train' runs the full model)")
+
+
+def _default(words: str) -> object:
+    return tyro.conf.arg(help_behavior_hint=f"(default: {words})")
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskOptions:
+    """What is learned: N item-label pairs and a query, a sequence of 2N + 1 tokens.
+
+    Args:
+        inputs: tokens and positions: orthonormal frames, or all independent Gaussian.
+        query: the queried item is the last one, or uniform on all N.
+        rotation: angle of the rotation M between the positions of an item and its label.
+        embedding_dim: D, the width of a token, even; at least 2N + 2 for orthonormal inputs.
+    """
+
+    inputs: Annotated[str, one(choice(("orthonormal", "isotropic")))] = "orthonormal"
+    query: Annotated[str, one(choice(("last", "uniform")))] = "last"
+    rotation: Annotated[float, one(_ANGLE)] = 90.0
+    embedding_dim: Annotated[int | None, one(_DIM), _default("2N + 2 orthonormal, 4N isotropic")] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class EmergenceOptions:
+    """Which emergence times are asked for. Repeated values count once.
+
+    Args:
+        measures: the coordinates alpha_1 .. alpha_3, beta_1 .. beta_12, gamma_1 .. gamma_4, or loss.
+        thresholds: levels at which a coordinate is said to have emerged, above 0.
+        loss_fractions: the loss emerges as it falls through these fractions of its start, between 0 and 1.
+        horizon: flow time, in units of N^2, at which a run is given up; it stops earlier once every asked
+            crossing has happened.
+    """
+
+    measures: Annotated[tuple[str, ...], several(_MEASURE)] = ("alpha_3", "beta_2", "gamma_3", "loss")
+    thresholds: Annotated[tuple[float, ...], several(_LEVEL)] = (0.5,)
+    loss_fractions: Annotated[tuple[float, ...], several(_FRACTION)] = (0.5,)
+    horizon: Annotated[float, one(_HORIZON)] = 12.0
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """How it is run and answered; what does not apply to a model is recorded and has no effect.
+
+    Args:
+        batch_size: sequences per training step (full).
+        step: flow time per training step: the learning rate is step x D (full).
+        samples: Gram matrices in the loss (circuit and subspace on isotropic inputs).
+        seed: seed of all that is random; the same seed gives the same document.
+        device: where to compute.
+        json: print one JSON document to standard output, and nothing else there.
+        quiet: no progress and no remarks, only the result.
+    """
+
+    batch_size: Annotated[int, one(_COUNT)] = 256
+    step: Annotated[float, one(_STEP)] = 0.25
+    samples: Annotated[int, one(_COUNT)] = 2048
+    seed: Annotated[int, one(_SEED)] = 0
+    device: Annotated[str, one(choice(("cpu", "gpu", "tpu")))] = "cpu"
+    json: bool = False
+    quiet: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class SimulateOptions:
+    """Options of `simulate`.
+
+    Args:
+        context_length: N, the number of item-label pairs; the sequence has 2N + 1 tokens.
+        model: three coordinates (circuit) or all nineteen (subspace).
+    """
+
+    context_length: Annotated[int, one(_N)]
+    model: Annotated[str, one(_REDUCED)] = "subspace"
+    task: TaskOptions = TaskOptions()
+    emergence: EmergenceOptions = EmergenceOptions()
+    run: RunOptions = RunOptions()
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """Options of `train`.
+
+    Args:
+        context_length: N, the number of item-label pairs; the sequence has 2N + 1 tokens.
+        model: only the full model is trained.
+    """
+
+    context_length: Annotated[int, one(_N)]
+    model: Annotated[str, one(choice(("full",), "full ('induction-dynamics simulate' runs the others)"))] = "full"
+    task: TaskOptions = TaskOptions()
+    emergence: EmergenceOptions = EmergenceOptions()
+    run: RunOptions = RunOptions()
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepOptions:
+    """Options of `sweep`.
+
+    Args:
+        output: folder for rows.csv, fits.json, sweep.json, config.json and the figure.
+        context_lengths: numbers N of item-label pairs (2N + 1 tokens each); repeated values count once. Either
+            this or --from, --to and --per-decade.
+        first: smallest N of a range.
+        last: largest N of a range.
+        per_decade: points per decade of the range, evenly spaced in log N and rounded to whole numbers; both
+            ends are included.
+        model: one or more of circuit (three coordinates), subspace (all nineteen) and full (trained); repeated
+            values count once.
+    """
+
+    output: Annotated[str, one(folder())]
+    context_lengths: Annotated[tuple[int, ...], several(_N), _default("none")] = ()
+    first: Annotated[int | None, one(_N), tyro.conf.arg(name="from", help_behavior_hint="(default: none)")] = None
+    last: Annotated[int | None, one(_N), tyro.conf.arg(name="to", help_behavior_hint="(default: none)")] = None
+    per_decade: Annotated[int | None, one(_PER_DECADE), _default("none")] = None
+    model: Annotated[tuple[str, ...], several(choice(MODELS, metavar="MODEL"))] = ("subspace",)
+    task: TaskOptions = TaskOptions()
+    emergence: EmergenceOptions = EmergenceOptions()
+    run: RunOptions = RunOptions()
+
+
+Options = SimulateOptions | SweepOptions | TrainOptions

@@ -1,0 +1,97 @@
+"""What a reader at a terminal sees of a document."""
+
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+_OUTCOMES = {
+    "emerged": "emerged",
+    "solver_failed": "solver failed",
+    "nonfinite": "not finite",
+}
+
+
+def show(document: dict[str, Any], words: Sequence[str] = (), quiet: bool = False) -> None:
+    """Print the table of times, and unless quiet the order of emergence, the fits in words and the notes.
+
+    Args:
+        document: as built by `document.build`.
+        words: the fits in words.
+        quiet: only the table.
+    """
+    from rich.console import Console
+
+    console = Console(file=sys.stdout, highlight=False, emoji=False, markup=False)
+    if not console.is_terminal:
+        console.width = 80
+    rows = document["rows"]
+    if not quiet and rows:
+        first = rows[0]
+        print(f"{first['inputs']} inputs, query {first['query']}, rotation {first['rotation']:g} degrees")
+        print("N item-label pairs: a sequence of 2N + 1 tokens; T: flow time at emergence\n")
+    console.print(_table(rows))
+    if quiet:
+        return
+    for title, lines in (
+        ("Order of emergence", _orders(rows)),
+        ("Laws for T(N)", words),
+        ("Notes", document["notes"]),
+    ):
+        if lines:
+            print(f"\n{title}")
+        for line in lines:
+            print(textwrap.fill(line, console.width, initial_indent="  ", subsequent_indent="    "))
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    for name in ("N", "model", "measure", "level", "T", "T/N^2", "outcome"):
+        table.add_column(name, justify="right" if name in ("N", "level", "T", "T/N^2") else "left", no_wrap=True)
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        time, length = row["time"], row["context_length"]
+        table.add_row(
+            str(length),
+            row["model"],
+            row["measure"],
+            f"{row['threshold']:g}",
+            "-" if time is None else f"{time:.6g}",
+            "-" if time is None else f"{time / length**2:.5g}",
+            _outcome(row),
+            end_section=following is not None and _run(following) != _run(row),
+        )
+    return table
+
+
+def _outcome(row: dict[str, Any]) -> str:
+    words = f"not by {row['horizon']:g} N^2" if row["outcome"] == "horizon_reached" else _OUTCOMES[row["outcome"]]
+    return f"{words}, not held" if row["sustained"] is False else words
+
+
+def _run(row: dict[str, Any]) -> tuple[str, int]:
+    return row["model"], row["context_length"]
+
+
+def _orders(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """One line for each order of emergence that was seen: model, threshold, where, and the order."""
+    from induction_dynamics.dynamics.emergence import Emergence, emergence_order
+
+    runs: dict[tuple[str, int], list[Emergence]] = {}
+    for row in rows:
+        crossing = Emergence(row["measure"], row["threshold"], row["time"], row["outcome"], row["sustained"])
+        runs.setdefault(_run(row), []).append(crossing)
+    seen: dict[tuple[str, float, str], list[int]] = {}
+    for (model, length), crossings in runs.items():
+        if len(crossings) > 1:
+            for order in emergence_order(crossings):
+                seen.setdefault((model, order.threshold, str(order)), []).append(length)
+    return [f"{model} at {level:g}, {_lengths(at)}: {order}" for (model, level, order), at in seen.items()]
+
+
+def _lengths(lengths: Sequence[int]) -> str:
+    if len(lengths) < 4:
+        return f"N = {', '.join(map(str, lengths))}"
+    return f"N = {lengths[0]} .. {lengths[-1]} ({len(lengths)} values)"

@@ -1,0 +1,63 @@
+"""A sweep in the place of the real one: T = N^2 / (ln N + 1), with a factor per measure; nothing is computed."""
+
+import importlib
+import math
+
+import pytest
+
+from induction_dynamics.scaling.sweep import Row
+
+FACTORS = {"alpha_3": 1.0, "beta_2": 0.5, "gamma_3": 0.25, "loss": 0.5}
+
+
+def row(point, measure, threshold, time, outcome="emerged"):
+    task = point.task
+    return Row(
+        context_length=task.context_length,
+        embedding_dim=task.embedding_dim,
+        inputs=task.inputs,
+        query=task.query,
+        rotation=task.rotation,
+        model=point.model,
+        measure=measure,
+        threshold=threshold,
+        time=time,
+        time_unit="flow",
+        outcome=outcome,
+        sustained=True if point.model == "full" and time is not None else None,
+        seed=point.seed,
+        batch_size=point.batch_size,
+        step=point.step,
+        samples=point.samples,
+        horizon=point.horizon,
+    )
+
+
+def pretend(points, *, measures, thresholds, loss_fractions, on_progress=None):
+    """Rows as the real sweep gives them; only coordinates of the circuit emerge."""
+    rows = []
+    for done, point in enumerate(points):
+        if on_progress is not None:
+            on_progress(done, len(points), point.model)
+        n = point.task.context_length
+        for measure in measures:
+            for level in loss_fractions if measure == "loss" else thresholds:
+                time = n**2 / (math.log(n) + 1) * FACTORS.get(measure, math.inf) * level
+                if not time <= point.horizon * n**2:
+                    rows.append(row(point, measure, level, None, "horizon_reached"))
+                else:
+                    rows.append(row(point, measure, level, time * (1 + (point.seed or 0) / 100)))
+    return rows
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    """The calls made to the sweep, which is replaced by `pretend`."""
+    calls = []
+
+    def sweep(points, **asked):
+        calls.append((list(points), asked))
+        return pretend(points, **asked)
+
+    monkeypatch.setattr(importlib.import_module("induction_dynamics.scaling.sweep"), "sweep", sweep)
+    return calls

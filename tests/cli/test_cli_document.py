@@ -1,0 +1,282 @@
+"""The document: its schema, what is asked of the sweep, determinism, and the tables for people."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+
+from induction_dynamics import __version__
+from induction_dynamics.cli import main
+from induction_dynamics.cli.document import as_csv, as_json, build
+from induction_dynamics.cli.options import MEASURES
+from induction_dynamics.cli.sweep import log_spaced
+from induction_dynamics.pseudo_parameters import COORDINATES
+
+NUMBER = (int, float)
+NONE = type(None)
+ROW = {
+    "context_length": int,
+    "embedding_dim": int,
+    "inputs": str,
+    "query": str,
+    "rotation": NUMBER,
+    "model": str,
+    "measure": str,
+    "threshold": NUMBER,
+    "time": (*NUMBER, NONE),
+    "time_unit": str,
+    "outcome": str,
+    "sustained": (bool, NONE),
+    "seed": (int, NONE),
+    "batch_size": (int, NONE),
+    "step": (*NUMBER, NONE),
+    "samples": (int, NONE),
+    "horizon": NUMBER,
+}
+FIT = {
+    "model": str,
+    "inputs": str,
+    "query": str,
+    "measure": str,
+    "threshold": NUMBER,
+    "law": str,
+    "parameters": dict,
+    "confidence": NUMBER,
+    "points": int,
+    "censored": int,
+    "aicc": (*NUMBER, NONE),
+    "preferred": bool,
+}
+CONFIG = {
+    "model",
+    "inputs",
+    "query",
+    "rotation",
+    "embedding_dim",
+    "measures",
+    "thresholds",
+    "loss_fractions",
+    "horizon",
+    "batch_size",
+    "step",
+    "samples",
+    "seed",
+    "device",
+    "device_kind",
+    "versions",
+}
+PARAMETERS = {"power": {"c", "p"}, "quadratic": {"c", "d"}, "quadratic_log": {"a", "b"}}
+
+
+def fields(mapping, types):
+    assert set(mapping) == set(types)
+    for name, kinds in types.items():
+        value = mapping[name]
+        kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+        assert isinstance(value, kinds), (name, value)
+        assert isinstance(value, bool) <= (bool in kinds), (name, value)
+
+
+def validate(text):
+    """The document in a text, checked strictly against schema version 1."""
+
+    def refuse(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    document = json.loads(text, parse_constant=refuse)
+    assert set(document) == {"schema_version", "command", "config", "rows", "fits", "notes"}
+    assert document["schema_version"] == 1
+    command = document["command"]
+    config = document["config"]
+    assert set(config) == CONFIG | {"context_lengths" if command == "sweep" else "context_length"}
+    assert set(config["versions"]) == {
+        "induction-dynamics",
+        "python",
+        "jax",
+        "jaxlib",
+        "diffrax",
+        "optax",
+        "numpy",
+        "scipy",
+    }
+    for row in document["rows"]:
+        fields(row, ROW)
+        assert row["time_unit"] == "flow"
+        assert row["outcome"] in ("emerged", "horizon_reached", "solver_failed", "nonfinite")
+        assert (row["time"] is not None) == (row["outcome"] == "emerged")
+        assert row["measure"] in MEASURES
+        assert row["model"] in {"simulate": ("circuit", "subspace"), "train": ("full",)}.get(command, row["model"])
+        full, sampled = row["model"] == "full", row["model"] != "full" and row["inputs"] == "isotropic"
+        assert (row["seed"] is not None) == (full or sampled)
+        assert (row["batch_size"] is not None) == (row["step"] is not None) == full
+        assert (row["samples"] is not None) == sampled
+    groups = {}
+    for fit in document["fits"]:
+        fields(fit, FIT)
+        assert set(fit["parameters"]) == PARAMETERS[fit["law"]]
+        for interval in fit["parameters"].values():
+            fields(interval, dict.fromkeys(("value", "low", "high"), (*NUMBER, NONE)))
+        key = tuple(fit[name] for name in ("model", "inputs", "query", "measure", "threshold"))
+        groups.setdefault(key, []).append(fit)
+    for laws in groups.values():
+        assert [fit["law"] for fit in laws] == list(PARAMETERS)
+        assert sum(fit["preferred"] for fit in laws) <= 1
+    assert command == "sweep" or not document["fits"]
+    assert all(isinstance(note, str) for note in document["notes"])
+    return document
+
+
+def answer(capsys, *argv):
+    """The validated document that a command prints."""
+    assert main([*argv, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    return validate(out)
+
+
+def test_measures_are_the_coordinates_and_the_loss():
+    assert MEASURES == (*COORDINATES, "loss")
+
+
+def test_simulate(capsys, pretended):
+    document = answer(capsys, "simulate", "--context-length", "4", "--thresholds", "0.5", "2", "0.5", "--seed", "3")
+    assert document["command"] == "simulate"
+    assert document["config"]["context_length"] == 4
+    assert document["config"]["model"] == "subspace"
+    assert document["config"]["thresholds"] == [0.5, 2]
+    assert document["config"]["seed"] == 3
+    assert [(row["measure"], row["threshold"]) for row in document["rows"]] == [
+        ("alpha_3", 0.5),
+        ("alpha_3", 2),
+        ("beta_2", 0.5),
+        ("beta_2", 2),
+        ("gamma_3", 0.5),
+        ("gamma_3", 2),
+        ("loss", 0.5),
+    ]
+    ((points, asked),) = pretended
+    assert len(points) == 1 and points[0].task.embedding_dim == 10 and points[0].seed is None
+    assert asked["on_progress"] is None
+
+
+def test_train(capsys, pretended):
+    document = answer(capsys, "train", "--context-length", "4", "--batch-size", "8", "--step", ".5", "--samples", "9")
+    assert document["command"] == "train"
+    assert {row["model"] for row in document["rows"]} == {"full"}
+    assert {(row["batch_size"], row["step"], row["seed"]) for row in document["rows"]} == {(8, 0.5, 0)}
+    assert document["config"]["samples"] == 9
+
+
+def test_isotropic_inputs_have_seed_and_samples(capsys, pretended):
+    words = ("--inputs", "isotropic", "--embedding-dim", "6", "--rotation", "-60", "--query", "uniform")
+    document = answer(capsys, "simulate", "--context-length", "4", "--model", "circuit", *words)
+    (((point,), _),) = pretended
+    assert (point.seed, point.samples, point.batch_size, point.step) == (0, 2048, None, None)
+    assert (point.task.embedding_dim, point.task.rotation, point.task.query) == (6, -60.0, "uniform")
+    assert document["config"]["embedding_dim"] == 6
+
+
+def test_sweep(capsys, pretended, tmp_path):
+    lengths = ["4", "8", "16", "32", "64", "128", "4"]
+    models = ["--model", "circuit", "full", "circuit"]
+    document = answer(capsys, "sweep", "--context-lengths", *lengths, *models, "--output", str(tmp_path / "out"))
+    assert document["config"]["context_lengths"] == [4, 8, 16, 32, 64, 128]
+    assert document["config"]["model"] == ["circuit", "full"]
+    assert [(point.model, point.task.context_length) for point in pretended[0][0]] == [
+        (model, n) for model in ("circuit", "full") for n in (4, 8, 16, 32, 64, 128)
+    ]
+    assert len(document["rows"]) == 2 * 6 * 4
+    assert len(document["fits"]) == 2 * 4 * 3
+    assert {fit["law"] for fit in document["fits"] if fit["preferred"]} == {"quadratic_log"}
+    assert document["notes"] == []
+
+
+def test_sweep_with_too_few_points_has_no_fit_and_a_word_why(capsys, pretended, tmp_path):
+    words = ("--measures", "alpha_3", "beta_1", "--output", str(tmp_path / "out"))
+    document = answer(capsys, "sweep", "--context-lengths", "4", "8", *words)
+    assert document["fits"] == []
+    assert len(document["notes"]) == 2
+    assert all("no law fitted" in note and "at least 3" in note for note in document["notes"])
+
+
+def test_range_form_is_the_list_form(capsys, pretended, tmp_path):
+    span = answer(capsys, "sweep", "--from", "4", "--to", "400", "--per-decade", "2", "--output", str(tmp_path / "a"))
+    listed = ("--context-lengths", "4", "13", "40", "126", "400", "--output", str(tmp_path / "b"))
+    assert span == answer(capsys, "sweep", *listed)
+
+
+@pytest.mark.parametrize(("first", "last", "per_decade"), [(1, 1, 5), (1, 10, 1000), (3, 10**12, 3), (4, 5, 1)])
+def test_log_spaced(first, last, per_decade):
+    lengths = log_spaced(first, last, per_decade)
+    assert lengths[0] == first and lengths[-1] == last
+    assert lengths == sorted(set(lengths))
+    assert len(lengths) <= math.log10(last / first) * per_decade + 2
+
+
+@pytest.mark.parametrize("command", ["simulate", "train", "sweep"])
+def test_same_words_same_document(capsys, pretended, tmp_path, command):
+    rest = ["--context-length", "5"]
+    if command == "sweep":
+        rest = ["--context-lengths", "4", "5", "6", "--model", "subspace", "full", "--output", str(tmp_path / "out")]
+    texts = []
+    for _ in range(2):
+        assert main([command, *rest, "--seed", "7", "--json"]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    if command == "train":
+        assert main([command, *rest, "--seed", "8", "--json"]) == 0
+        assert capsys.readouterr().out != texts[0]
+
+
+def test_numbers_that_are_not_finite_become_null():
+    document = build("sweep", {"x": math.nan}, [], [{"aicc": math.inf, "list": [1.0, -math.inf]}])
+    assert json.loads(as_json(document))["fits"] == [{"aicc": None, "list": [1.0, None]}]
+    assert document["config"] == {"x": None}
+
+
+def test_csv_of_no_rows_is_empty():
+    assert as_csv([]).strip() == ""
+
+
+def test_tables_for_people(capsys, pretended, tmp_path):
+    words = ["--measures", "alpha_3", "beta_2", "beta_1", "loss", "--thresholds", "0.5", "20", "--horizon", "3"]
+    argv = ["sweep", "--context-lengths", "4", "8", "16", "32", "64", "--output", str(tmp_path / "out"), *words]
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "\x1b" not in out
+    for part in (
+        "2N + 1",
+        "flow time",
+        "T/N^2",
+        "not by 3 N^2",
+        "; never",
+        "beta_2 = loss to 0.5, alpha_3",
+        "p = ",
+    ):
+        assert part in out, part
+    assert "no law fitted" in out and "Written to" in out
+    assert main([*argv, "--quiet"]) == 0
+    quiet = capsys.readouterr().out
+    assert "T/N^2" in quiet and "Order" not in quiet and "p = " not in quiet
+
+
+def test_no_order_of_a_single_measure(capsys, pretended):
+    assert main(["simulate", "--context-length", "4", "--measures", "loss"]) == 0
+    assert "Order" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("command", "model"), [("simulate", "circuit"), ("train", "full")])
+def test_the_real_thing_in_a_process_of_its_own(tmp_path, command, model):
+    words = ["--context-length", "2", "--model", model, "--batch-size", "16", "--horizon", "2"]
+    argv = [sys.executable, "-m", "induction_dynamics", command, *words, "--json"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    document = validate(done.stdout)
+    assert len(document["rows"]) == 4
+    assert document["config"]["versions"]["induction-dynamics"] == __version__
+    assert list(tmp_path.iterdir()) == []
+    if command == "simulate":
+        assert subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True).stdout == done.stdout

@@ -1,0 +1,170 @@
+"""The folder of a sweep: what is in it, whose it is, and that its files are whole."""
+
+import csv
+import importlib
+import json
+import os
+
+import pytest
+
+from induction_dynamics.cli import folder as folders
+from induction_dynamics.cli import main
+
+FILES = {"config.json", "rows.csv", "fits.json", "sweep.json", "emergence_times.png", "emergence_times.svg"}
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Pictures that cost nothing."""
+    style = importlib.import_module("induction_dynamics.plotting.style")
+    picture = importlib.import_module("induction_dynamics.plotting.emergence_times")
+    monkeypatch.setattr(picture, "plot_emergence_times", lambda rows, fits: "figure")
+    monkeypatch.setattr(style, "save_figure", lambda figure, path: path.write_text(figure))
+
+
+def sweep(output, *words):
+    return main(["sweep", "--context-lengths", "4", "8", "16", "--output", str(output), *words])
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_what_is_written(capsys, pretended, tmp_path):
+    folder = tmp_path / "deep" / "down"
+    assert sweep(folder, "--json") == 0
+    out = capsys.readouterr().out
+    assert {path.name for path in folder.iterdir()} == FILES
+    document = json.loads(out)
+    assert (folder / "sweep.json").read_text() == out
+    assert json.loads((folder / "config.json").read_text()) == document["config"]
+    assert json.loads((folder / "fits.json").read_text()) == document["fits"]
+    with open(folder / "rows.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["time"]) for row in rows] == [row["time"] for row in document["rows"]]
+    assert list(rows[0]) == list(document["rows"][0])
+    assert rows[0]["seed"] == ""
+    assert (folder / "emergence_times.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in (folder / "emergence_times.svg").read_bytes()
+
+
+def test_the_same_configuration_may_be_written_again(capsys, pretended, drawn, tmp_path):
+    assert sweep(tmp_path / "out", "--quiet") == 0
+    before = contents(tmp_path / "out")
+    config = json.loads(before["config.json"])
+    config["versions"]["jax"] = "0.0.1"
+    (tmp_path / "out" / "config.json").write_text(json.dumps(config))
+    assert sweep(tmp_path / "out", "--json") == 0
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(
+    "config", ['{"seed": 1}', "[]", "not JSON", '{"seed": 0, "model": ["circuit"]}', b"\xff\xfe".decode("latin-1")]
+)
+def test_another_configuration_is_refused(capsys, pretended, tmp_path, config):
+    (tmp_path / "config.json").write_text(config)
+    before = contents(tmp_path)
+    assert sweep(tmp_path) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert err.startswith(f"--output must be a new folder or one of the same configuration; got '{tmp_path}'")
+    assert contents(tmp_path) == before
+    assert pretended == []
+
+
+def test_the_difference_is_named(capsys, pretended, drawn, tmp_path):
+    assert sweep(tmp_path / "out", "--quiet") == 0
+    capsys.readouterr()
+    assert sweep(tmp_path / "out", "--seed", "1", "--horizon", "3") == 2
+    assert "whose config.json is another (other horizon, seed)." in capsys.readouterr().err
+
+
+def test_files_of_somebody_else_are_kept(capsys, pretended, tmp_path):
+    (tmp_path / "rows.csv").write_text("mine")
+    assert sweep(tmp_path) == 2
+    assert "which holds rows.csv without config.json." in capsys.readouterr().err
+    assert contents(tmp_path) == {"rows.csv": b"mine"}
+    assert pretended == []
+
+
+@pytest.mark.parametrize("below", ["", "x", "x/y"])
+def test_a_file_is_no_folder(capsys, pretended, tmp_path, below):
+    (tmp_path / "file").write_text("mine")
+    assert sweep(tmp_path / "file" / below) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("--output must be a folder") and err.count("\n") == 1
+    assert contents(tmp_path) == {"file": b"mine"}
+    assert pretended == []
+
+
+def test_a_folder_that_cannot_be_written(capsys, pretended, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(folders.tempfile, "TemporaryFile", refuse)
+    assert sweep(tmp_path / "a" / "b") == 2
+    assert "that can be written; got" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_too_long(capsys, pretended, tmp_path):
+    assert sweep(tmp_path / ("a" * 5000)) == 2
+    assert "(File name too long)." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, 130), (MemoryError, 1)])
+def test_a_failure_leaves_nothing(capsys, tmp_path, monkeypatch, error, status):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(importlib.import_module("induction_dynamics.scaling.sweep"), "sweep", fail)
+    assert sweep(tmp_path / "a" / "b") == status
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_exhausted_memory_of_jax_is_a_sentence_and_other_failures_are_not_hidden(capsys, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(importlib.import_module("induction_dynamics.scaling.sweep"), "sweep", fail)
+    message = "RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes."
+    assert main(["simulate", "--context-length", "4"]) == 1
+    assert "not enough memory" in capsys.readouterr().err
+    message = "something else"
+    with pytest.raises(RuntimeError, match="something else"):
+        main(["simulate", "--context-length", "4"])
+
+
+@pytest.mark.parametrize("moment", ["while writing", "while drawing"])
+def test_a_failure_while_writing_keeps_what_was_there(capsys, pretended, drawn, tmp_path, monkeypatch, moment):
+    folder = tmp_path / "out"
+    assert sweep(folder, "--quiet") == 0
+    before = contents(folder)
+    capsys.readouterr()
+
+    def fail(*arguments):
+        arguments[-1].write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    if moment == "while drawing":
+        monkeypatch.setattr(importlib.import_module("induction_dynamics.plotting.style"), "save_figure", fail)
+    else:
+        monkeypatch.setattr(folders.Path, "write_text", lambda path, *args, **kwargs: fail(path))
+    assert sweep(folder, "--json") == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err == "Reading or writing failed: No space left on device.\n"
+    assert contents(folder) == before
+
+
+def test_files_are_renamed_only_when_all_are_written(tmp_path):
+    seen = []
+
+    def write(path):
+        seen.append((path.name, sorted(os.listdir(tmp_path))))
+        path.write_text("x")
+
+    folders.write_all(tmp_path, {"a": write, "b": write})
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+    assert all(not {"a", "b"} & {name, *present} for name, present in seen)

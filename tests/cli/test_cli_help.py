@@ -1,0 +1,128 @@
+"""Help and imports: instant, complete, readable at 80 columns; and how a command ends."""
+
+import subprocess
+import sys
+
+import pytest
+
+from induction_dynamics import __version__
+from induction_dynamics.cli import COMMANDS, main
+from induction_dynamics.cli.parsing import flags
+
+HEAVY = ("jax", "numpy", "scipy", "matplotlib", "jaxtyping")
+SHARED = {
+    "--model",
+    "--inputs",
+    "--query",
+    "--rotation",
+    "--embedding-dim",
+    "--measures",
+    "--thresholds",
+    "--loss-fractions",
+    "--horizon",
+    "--batch-size",
+    "--step",
+    "--samples",
+    "--seed",
+    "--device",
+    "--json",
+    "--quiet",
+}
+OWN = {
+    "simulate": {"--context-length"},
+    "train": {"--context-length"},
+    "sweep": {"--context-lengths", "--from", "--to", "--per-decade", "--output"},
+}
+DEFAULTS = ("orthonormal", "last", "90", "0.5", "alpha_3 beta_2 gamma_3 loss", "256", "0.25", "2048", "12", "0", "cpu")
+
+
+def run(*code):
+    done = subprocess.run([sys.executable, "-c", "\n".join(code)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["simulate", "--help"], ["sweep", "-h"], ["train", "--help"], ["fly"]])
+def test_help_imports_nothing_that_computes(argv):
+    code = f"import sys; from induction_dynamics.cli import main; main({argv!r})"
+    loaded = run(code, f"print('LOADED', [name for name in {HEAVY!r} if name in sys.modules])")
+    assert loaded.endswith("LOADED []\n")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_parsing_imports_nothing_that_computes(name):
+    words = ["--context-length", "4"] if name != "sweep" else ["--context-lengths", "4", "--output", "x"]
+    code = f"import sys; from induction_dynamics.cli import COMMANDS, parse; parse(COMMANDS[{name!r}], {words!r})"
+    assert run(code, f"print([name for name in {HEAVY!r} if name in sys.modules])") == "[]\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command_stands_alone(capsys, monkeypatch, name):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([name, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert max(map(len, out.splitlines())) <= 80
+    assert set(flags(COMMANDS[name].options)) == SHARED | OWN[name]
+    assert all(f"  {flag} " in out or f"  {flag}\n" in out for flag in SHARED | OWN[name])
+    words = " ".join(out.split())
+    assert "2N + 1 tokens" in words and "flow time" in words and "learning rate x steps / D" in words
+    assert "item-label pairs" in words and f"induction-dynamics {name} --" in words
+    assert all(f"(default: {default})" in words for default in DEFAULTS)
+    assert "2N + 2 orthonormal, 4N isotropic" in words and "count once" in words
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_help_lists_the_commands(capsys, word):
+    assert main([word]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "2N + 1 tokens" in out and "flow time" in out and "exit status" in out
+    for command in COMMANDS.values():
+        assert f"  {command.name}" in out and command.summary in out
+
+
+def test_examples_of_the_help_are_valid(pretended, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for command in COMMANDS.values():
+        text = command.description.partition("Example:")[2].replace("\\\n", " ")
+        lines = [line.split() for line in text.splitlines() if line.strip()]
+        assert lines
+        for program, *words in lines:
+            assert program == "induction-dynamics"
+            assert main([*words, "--quiet"]) == 0
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"induction-dynamics {__version__}\n"
+
+
+def test_module_and_closed_pipe():
+    command = [sys.executable, "-m", "induction_dynamics", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+def test_interrupted(capsys, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("induction_dynamics.cli.refuse_faulty_jax", interrupt)
+    assert main(["simulate", "--context-length", "4"]) == 130
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "Interrupted.\n")
+
+
+def test_progress_only_on_a_terminal(pretended, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    argv = ["simulate", "--context-length", "4", "--json"]
+    assert main(argv) == 0
+    assert "0/1" in capsys.readouterr().err
+    assert main([*argv, "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+    assert [asked["on_progress"] is None for _, asked in pretended] == [False, True]
