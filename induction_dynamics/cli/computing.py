@@ -1,12 +1,12 @@
 """From options to rows: the device, the points, and the sweep over them with its progress."""
 
-import contextlib
 import importlib.metadata
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from induction_dynamics.cli.options import REDUCED_MODELS, Options
+from induction_dynamics.cli.progress import progress
 from induction_dynamics.cli.refusal import FAILED, Refusal
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def compute(points: "Sequence[Point]", options: Options) -> "list[Row]":
     from induction_dynamics.scaling.sweep import sweep
 
     asked = options.emergence
-    with _progress(options.run.quiet) as on_progress:
+    with progress(options.run.quiet) as on_progress:
         try:
             return sweep(
                 points,
@@ -120,18 +120,3 @@ def compute(points: "Sequence[Point]", options: Options) -> "list[Row]":
             if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             raise Refusal("There is not enough memory for this run; take smaller values.", FAILED) from None
-
-
-@contextlib.contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("starting", total=None)
-        yield lambda done, total, words: progress.update(bar, completed=done, total=total, description=words)

@@ -36,9 +36,13 @@ def configuration(options: Options, context_lengths: Sequence[int], device_kind:
     config = _flat(options)
     if "context_lengths" in config:
         config["context_lengths"] = list(context_lengths)
-    versions = {"induction-dynamics": __version__, "python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    return config | {"device_kind": device_kind, "versions": versions}
+    return config | {"device_kind": device_kind, "versions": versions()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that the numbers depend on."""
+    own = {"induction-dynamics": __version__, "python": platform.python_version()}
+    return own | {name: importlib.metadata.version(name) for name in _LIBRARIES}
 
 
 def same_options(config: Any, other: Any) -> bool:
@@ -86,6 +90,8 @@ def fit_rows(rows: "Sequence[Row]") -> tuple[list[dict[str, Any]], list[str], li
         group = dict(zip(GROUP, key, strict=True))
         noise_free = group["model"] in REDUCED_MODELS and group["inputs"] == "orthonormal"
         title = f"{group['model']}, {group['measure']} at {group['threshold']:g}"
+        if len({row.query for row in rows}) > 1:
+            title = f"query {group['query']}, {title}"
         lengths, times = [row.context_length for row in curve], [row.time for row in curve]
         try:
             found = fit_laws(lengths, times, noise_free=noise_free)

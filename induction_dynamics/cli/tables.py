@@ -5,6 +5,10 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+LAWS_TITLE = """\
+Laws for T(N): p is the exponent of power, T = c N^p, with its 95 % interval;
+quadratic is T = N^2 (c + d/N), quadratic_log is T = N^2/(a ln N + b)"""
+
 _OUTCOMES = {
     "emerged": "emerged",
     "solver_failed": "solver failed",
@@ -35,7 +39,7 @@ def show(document: dict[str, Any], words: Sequence[str] = (), quiet: bool = Fals
         return
     for title, lines in (
         ("Order of emergence", _orders(rows)),
-        ("Laws for T(N)", words),
+        (LAWS_TITLE, words),
         ("Notes", document["notes"]),
     ):
         if lines:

@@ -1,6 +1,6 @@
 """Which reduced loss stands for a model on a task."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ ACTIVE: dict[str, tuple[str, ...]] = {"circuit": CIRCUIT, "subspace": COORDINATE
 _LONGEST = {"circuit": 1 << 20, "subspace": 1 << 9, "gram": 1 << 6}
 
 
+@runtime_checkable
 class ReducedLoss(Protocol):
     """A loss written in the pseudo-parameters: a pytree that maps coordinates theta [19] to a number."""
 

@@ -189,7 +189,7 @@ def describe_fits(fits: Sequence[LawFit], *, noise_free: bool = False) -> str:
     p = power.parameters["p"]
     half_width = (p.high - p.low) / 2
     digits = min(max(-math.floor(math.log10(half_width / 3)), 2), 4) if half_width > 0 else 4
-    words = f"p = {p.value:.{digits}f} [{p.low:.{digits}f}, {p.high:.{digits}f}] over {power.points} points (power law)"
+    words = f"p = {p.value:.{digits}f} [{p.low:.{digits}f}, {p.high:.{digits}f}] over {power.points} points"
     preferred = next((fit for fit in fits if fit.preferred), None)
     scores = sorted(fit.aicc for fit in fits if fit.aicc is not None)
     if not scores:
@@ -199,7 +199,7 @@ def describe_fits(fits: Sequence[LawFit], *, noise_free: bool = False) -> str:
     else:
         words += f"; preferred: {preferred.law} (AICc leads by {scores[1] - scores[0]:.1f})."
     if scores and (noise_free or power.noise_free):
-        words += " The ranking measures misfit, not evidence: the data have no noise."
+        words = words.removesuffix(".") + ", a ranking by misfit, without noise."
     if power.censored:
         words += f" Censored and not fitted: {power.censored} of {power.points + power.censored} points."
     return words
