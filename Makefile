@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/build/jax-cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0.5
-export PYTHONDONTWRITEBYTECODE :=
+# XLA's loader of cached programs names harmless tuning flags as errors, at length.
+export TF_CPP_MIN_LOG_LEVEL := 3
 PYTEST := $(BIN)/python -m pytest
 
 .PHONY: help setup demo test test-slow check format figures lock

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import logging
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,8 @@ def use_device(name: str) -> str:
     Raises:
         Refusal: there is no such device.
     """
+    # XLA's loader of cached programs names harmless tuning flags as errors, at length.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import jax
 
     jax.config.update("jax_enable_x64", True)

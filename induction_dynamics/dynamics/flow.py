@@ -22,7 +22,9 @@ RTOL = {"orthonormal": 1e-9, "isotropic": 1e-7}
 """Relative tolerance of a step; the absolute one is a hundredth of it. A sampled loss is not worth more."""
 
 _DEGREE = 4  # of the polynomial kept of each step; the interpolants of both solvers have at most this degree
-_EXPLICIT_UP_TO = 96  # pairs; beyond, the explicit solver's steps (in proportion to N^2) cost more than Newton's
+# Largest N for the explicit solver, by query. Its steps grow as N^2, so beyond that Newton's method is cheaper; with the
+# query uniform an evaluation costs so much more that this comes later.
+_EXPLICIT_UP_TO = {"last": 96, "uniform": 128}
 
 
 def flow_time_of_steps(steps: float, learning_rate: float, embedding_dim: int) -> float:
@@ -62,8 +64,8 @@ def solve_flow(
 
     G is the Gram matrix of the active coordinates' basis (`pseudo_parameters.metric`), the identity at 90 degrees: held
     coordinates make a constrained flow, whose metric is that of the coordinates left. Solved in t/N^2 by an
-    L-stable implicit method (Kvaerno5 with Newton's method), or by Tsit5 where all coordinates move and N is at
-    most 96, in float64.
+    L-stable implicit method (Kvaerno5 with Newton's method), or by Tsit5 where more than three coordinates move and N is
+    at most about 100, in float64.
 
     Args:
         task: the task, with its context length N.
@@ -116,7 +118,7 @@ def solve_flows(
     first = np.array([(start or {}).get(name, 0.0) for name in COORDINATES])
     places = tuple(sorted(COORDINATES.index(name) for name in set(names)))
     gram = metric(tasks[0].rotation)[np.ix_(places, places)]
-    explicit = len(places) > 3 and longest <= _EXPLICIT_UP_TO
+    explicit = len(places) > 3 and longest <= _EXPLICIT_UP_TO[tasks[0].query]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *losses)
     nodes = _integrate(
         stacked,

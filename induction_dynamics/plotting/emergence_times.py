@@ -96,7 +96,7 @@ def _draw_row(
             n,
             row["time"],
             marker=style.MARKERS.get(row["model"], "v"),
-            markersize=size + 3 if full else size,
+            markersize=size + 1 if full else size,
             markerfacecolor="none" if full else color,
             markeredgecolor=color,
             markeredgewidth=1.8 if full else 0.0,

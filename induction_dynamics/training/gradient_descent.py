@@ -119,7 +119,7 @@ def _trajectory(chunks: Sequence[Records], most: int, learning_rate: float, task
     finite = np.isfinite(records[0]).all(axis=1) & np.isfinite(records[1]) & np.isfinite(records[2])
     length = len(finite) if finite.all() else int(np.argmin(finite))
     coordinates, loss, off_subspace = (record[:length] for record in records)
-    time = np.array([flow_time_of_steps(step, learning_rate, task.embedding_dim) for step in range(length)])
+    time = np.arange(length) * flow_time_of_steps(1.0, learning_rate, task.embedding_dim)
     return Trajectory(time, coordinates, loss, off_subspace, outcome)
 
 

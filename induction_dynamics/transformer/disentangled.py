@@ -22,9 +22,9 @@ class Weights(eqx.Module):
         W3: D x 8D, the output matrix.
     """
 
-    W1: Float[Array, "2*dim 2*dim"]
-    W2: Float[Array, "4*dim 4*dim"]
-    W3: Float[Array, "dim 8*dim"]
+    W1: Float[Array, "twice_dim twice_dim"]
+    W2: Float[Array, "four_dim four_dim"]
+    W3: Float[Array, "dim eight_dim"]
 
     @property
     def embedding_dim(self) -> int:
