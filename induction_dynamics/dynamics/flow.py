@@ -15,6 +15,7 @@ from induction_dynamics.dynamics.emergence import LOSS
 from induction_dynamics.dynamics.trajectory import Trajectory
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.pseudo_parameters import COORDINATES, metric
+from induction_dynamics.reduced.circuit import CircuitLoss
 from induction_dynamics.reduced.loss import ACTIVE, ReducedLoss, reduced_loss
 from induction_dynamics.task import Task
 
@@ -22,8 +23,8 @@ RTOL = {"orthonormal": 1e-9, "isotropic": 1e-7}
 """Relative tolerance of a step; the absolute one is a hundredth of it. A sampled loss is not worth more."""
 
 _DEGREE = 4  # of the polynomial kept of each step; the interpolants of both solvers have at most this degree
-# Largest N for the explicit solver, by query. Its steps grow as N^2, so beyond that Newton's method is cheaper; with the
-# query uniform an evaluation costs so much more that this comes later.
+# Largest N for the explicit solver, by query. Its steps grow as N^2, so beyond that Newton's method is cheaper; with
+# the query uniform that comes later, since a Hessian costs so much more.
 _EXPLICIT_UP_TO = {"last": 96, "uniform": 128}
 
 
@@ -64,8 +65,8 @@ def solve_flow(
 
     G is the Gram matrix of the active coordinates' basis (`pseudo_parameters.metric`), the identity at 90 degrees: held
     coordinates make a constrained flow, whose metric is that of the coordinates left. Solved in t/N^2 by an
-    L-stable implicit method (Kvaerno5 with Newton's method), or by Tsit5 where more than three coordinates move and N is
-    at most about 100, in float64.
+    L-stable implicit method (Kvaerno5 with Newton's method), or by Tsit5 where the loss is not the closed form of the
+    circuit and N is at most about 100, in float64.
 
     Args:
         task: the task, with its context length N.
@@ -118,7 +119,7 @@ def solve_flows(
     first = np.array([(start or {}).get(name, 0.0) for name in COORDINATES])
     places = tuple(sorted(COORDINATES.index(name) for name in set(names)))
     gram = metric(tasks[0].rotation)[np.ix_(places, places)]
-    explicit = len(places) > 3 and longest <= _EXPLICIT_UP_TO[tasks[0].query]
+    explicit = not isinstance(losses[0], CircuitLoss) and longest <= _EXPLICIT_UP_TO[tasks[0].query]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *losses)
     nodes = _integrate(
         stacked,
