@@ -53,11 +53,12 @@ class Task:
             raise ArgumentError("inputs", self.inputs, f"one of {', '.join(INPUTS)}")
         if self.query not in QUERIES:
             raise ArgumentError("query", self.query, f"one of {', '.join(QUERIES)}")
-        if not math.isfinite(self.rotation) or abs(math.sin(math.radians(self.rotation))) < 1e-3:
+        number = isinstance(self.rotation, int | float) and math.isfinite(self.rotation)
+        if not number or abs(math.sin(math.radians(self.rotation))) < 1e-3:
             raise ArgumentError(
                 "rotation", self.rotation, "a finite angle in degrees, at least 0.06 away from any multiple of 180"
             )
-        if self.embedding_dim == 0:
+        if self.embedding_dim == 0 and not isinstance(self.embedding_dim, bool):
             default = 2 * self.context_length + 2 if self.inputs == "orthonormal" else 4 * self.context_length
             object.__setattr__(self, "embedding_dim", default)
         smallest = 2 * self.context_length + 2 if self.inputs == "orthonormal" else 2

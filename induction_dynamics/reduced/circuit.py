@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES
+from induction_dynamics.reduced.logistic import logistic
 
 _PLACES = tuple(COORDINATES.index(name) for name in CIRCUIT)
 
@@ -46,9 +47,9 @@ class CircuitLoss(eqx.Module):
 
     def _last(self, alpha: Float[Array, ""], beta: Float[Array, ""], gamma: Float[Array, ""]) -> Float[Array, ""]:
         log_keys = jnp.log(2 * self.context_length - 1)
-        own_item = jax.nn.sigmoid(alpha - jnp.log(2 * self.context_length - 2))
-        right = jax.nn.sigmoid(beta * own_item - log_keys)
-        wrong = jax.nn.sigmoid(log_keys - beta * own_item)
+        own_item = logistic(alpha - jnp.log(2 * self.context_length - 2))
+        right = logistic(beta * own_item - log_keys)
+        wrong = logistic(log_keys - beta * own_item)
         return (jnp.square(_shortfall(gamma, right, wrong)) + jnp.square(gamma * wrong) * jnp.exp(-log_keys)) / 2
 
     def _uniform(self, alpha: Float[Array, ""], beta: Float[Array, ""], gamma: Float[Array, ""]) -> Float[Array, ""]:
@@ -58,8 +59,8 @@ class CircuitLoss(eqx.Module):
         zero, one = jnp.zeros_like(pair), jnp.ones_like(pair)
         others = jnp.where(first, one, 2 * pair - 2)
         log_others = jnp.log(others)
-        g = jnp.where(first, one, jax.nn.sigmoid(alpha - log_others))
-        u = jax.nn.sigmoid(log_others - alpha) / others
+        g = jnp.where(first, one, logistic(alpha - log_others))
+        u = logistic(log_others - alpha) / others
 
         # u_k and v_k are at most 1/2 for k > 1, so this keeps e^{beta u}, e^{2 beta u} and their sums in range
         shift = jnp.maximum(beta, 0) / 2
@@ -70,8 +71,8 @@ class CircuitLoss(eqx.Module):
         later = _sum_of_later(terms[0] + terms[1])
         later_squares = _sum_of_later(jnp.square(terms[0]) + jnp.square(terms[1]))
         log_wrong = shift + jnp.log(later + (2 * pair - 1) * jnp.exp(-shift))
-        right = jax.nn.sigmoid(beta * g - log_wrong)
-        wrong = jax.nn.sigmoid(log_wrong - beta * g)
+        right = logistic(beta * g - log_wrong)
+        wrong = logistic(log_wrong - beta * g)
         # sum over the wrong tokens of their squared attention
         squares = (later_squares + (2 * pair - 1) * jnp.exp(-2 * shift)) * jnp.exp(2 * (shift - log_wrong))
         spread = jnp.square(wrong) * squares

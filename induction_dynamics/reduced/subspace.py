@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from induction_dynamics.reduced.logistic import logistic
+
 
 class SubspaceLoss(eqx.Module):
     r"""The population loss of all 19 coordinates for orthonormal inputs with M = J, O(N) work for each queried pair.
@@ -52,13 +54,13 @@ class SubspaceLoss(eqx.Module):
         first, present = pair == 1, pair <= pairs
         others = jnp.where(first, one, 2 * pair - 2)  # the first pair has no earlier token; kept away from log 0
         log_others = jnp.log(others)
-        g = jnp.where(first, one, jax.nn.sigmoid(alpha_3 - log_others))
-        u = jnp.where(first, zero, jax.nn.sigmoid(log_others - alpha_3) / others)
+        g = jnp.where(first, one, logistic(alpha_3 - log_others))
+        u = jnp.where(first, zero, logistic(log_others - alpha_3) / others)
         v = jnp.where(first, zero, 1 / others)
 
         others_of_query = 2 * pairs - 1
-        h = jax.nn.sigmoid(alpha_1 - jnp.log(others_of_query))
-        w = jax.nn.sigmoid(jnp.log(others_of_query) - alpha_1) / others_of_query
+        h = logistic(alpha_1 - jnp.log(others_of_query))
+        w = logistic(jnp.log(others_of_query) - alpha_1) / others_of_query
         d = h - w
         kappa = beta_2 + d * (b4 - beta_12)
         own, later = pair == queried, pair > queried

@@ -187,9 +187,7 @@ def test_words_for_data_without_noise():
 
 def test_words_round_to_the_width_of_the_interval():
     words = describe_fits(fit_laws(DECADES, noisy(1.9 * DECADES**2 + DECADES, 0.3, 0)))
-    assert re.match(
-        r"p = \d\.\d\d \[\d\.\d\d, \d\.\d\d\] over 11 points; the data do not decide\.$", words
-    )
+    assert re.match(r"p = \d\.\d\d \[\d\.\d\d, \d\.\d\d\] over 11 points; the data do not decide\.$", words)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,253 @@
+"""Sweeps: the order of rows, what is computed together, and what is said meanwhile."""
+
+import dataclasses
+import math
+import re
+
+import numpy as np
+import pytest
+
+from induction_dynamics.dynamics.emergence import DEFAULT_MEASURES
+from induction_dynamics.errors import ArgumentError
+from induction_dynamics.scaling import sweep as sweep_module
+from induction_dynamics.scaling.sweep import MODELS, Point, Row, run_points, sweep
+from induction_dynamics.task import Task
+
+
+def circuit(length, query="last", **options):
+    return Point(Task(length, query=query), "circuit", **options)
+
+
+def full(length, **options):
+    training = {"seed": 5, "batch_size": 32, "step": 0.25, **options}
+    return Point(Task(length, query="uniform"), "full", **training)
+
+
+MIXED = [
+    circuit(64),
+    full(2, horizon=3.0),
+    circuit(8),
+    circuit(8, "uniform"),
+    circuit(4, "uniform"),
+    circuit(64, horizon=2.0),
+    circuit(1000),
+]
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    return sweep(MIXED)
+
+
+def test_rows_follow_the_points(mixed):
+    assert len(mixed) == len(MIXED) * len(DEFAULT_MEASURES)
+    for place, point in enumerate(MIXED):
+        for row, measure in zip(mixed[4 * place : 4 * place + 4], DEFAULT_MEASURES, strict=True):
+            assert (row.context_length, row.query, row.model) == (
+                point.task.context_length,
+                point.task.query,
+                point.model,
+            )
+            assert (row.measure, row.threshold, row.horizon) == (measure, 0.5, point.horizon)
+            assert (row.embedding_dim, row.inputs, row.rotation) == (point.task.embedding_dim, "orthonormal", 90.0)
+            assert (row.seed, row.batch_size, row.step) == (point.seed, point.batch_size, point.step)
+            assert (row.time_unit, row.samples) == ("flow", None)
+            assert (row.time is None) == (row.outcome != "emerged") and (row.time is None) <= (row.sustained is None)
+
+
+def test_fields_of_a_row():
+    """Those of the document (README), and those beside them."""
+    assert [field.name for field in dataclasses.fields(Row)] == [
+        *("context_length", "embedding_dim", "inputs", "query", "rotation", "model", "measure", "threshold", "time"),
+        *("time_unit", "outcome", "sustained", "seed", "batch_size", "step", "samples", "horizon"),
+    ]
+
+
+@pytest.mark.parametrize("place", [0, 1, 5, 6])
+def test_a_point_gives_the_same_rows_alone(place, mixed):
+    for alone, beside in zip(sweep([MIXED[place]]), mixed[4 * place : 4 * place + 4], strict=True):
+        if beside.time is not None:
+            assert alone.time == pytest.approx(beside.time, rel=1e-9)
+        assert dataclasses.replace(alone, time=None) == dataclasses.replace(beside, time=None)
+
+
+def test_repeated_points_give_repeated_rows(mixed):
+    rows = sweep([circuit(8), circuit(8), circuit(8)])
+    assert rows[:4] == rows[4:8] == rows[8:]
+    np.testing.assert_allclose([row.time for row in rows[:4]], [row.time for row in mixed[8:12]], rtol=1e-9)
+
+
+def test_thresholds_and_fractions():
+    rows = sweep([circuit(8)], measures=["loss", "beta_2"], thresholds=[0.5, 1.0], loss_fractions=[0.9, 0.5, 0.1])
+    assert [(row.measure, row.threshold) for row in rows] == [
+        ("loss", 0.9),
+        ("loss", 0.5),
+        ("loss", 0.1),
+        ("beta_2", 0.5),
+        ("beta_2", 1.0),
+    ]
+    times = [row.time for row in rows]
+    assert times[:3] == sorted(times[:3]) and times[3:] == sorted(times[3:])
+
+
+def test_no_points_no_rows():
+    assert sweep([]) == []
+
+
+class Solved(Exception):
+    """Stands for a run that must not begin."""
+
+
+@pytest.fixture
+def no_runs(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise Solved
+
+    monkeypatch.setattr(sweep_module, "solve_flows", refuse)
+    monkeypatch.setattr(sweep_module, "train", refuse)
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """What is given to the solver, recorded and not solved; a run that fails at its start stands in for each."""
+    from induction_dynamics.dynamics.trajectory import Trajectory
+
+    given = []
+    failed = Trajectory(np.zeros(1), np.zeros((1, 19)), np.ones(1), np.zeros(1), "solver_failed")
+
+    def solve(tasks, model, **options):
+        given.append((tasks, model, options))
+        return [failed] * len(tasks)
+
+    def train(task, **options):
+        given.append(([task], "full", options))
+        return failed
+
+    monkeypatch.setattr(sweep_module, "solve_flows", solve)
+    monkeypatch.setattr(sweep_module, "train", train)
+    return given
+
+
+def test_batches_hold_companions_only(batches):
+    points = [
+        *(circuit(n) for n in (4096, 4, 10**9)),
+        *(circuit(n, "uniform") for n in (4, 64, 65, 200)),
+        *(Point(Task(n), "subspace") for n in (16, 4, 17)),
+        *(Point(Task(n, rotation=60.0), "subspace") for n in (4, 5)),
+        *(Point(Task(n, rotation=60.0), "circuit") for n in (4, 5)),
+        *(Point(Task(n, inputs="isotropic"), "circuit", seed=2, samples=7) for n in (4, 5)),
+        circuit(4, horizon=3.0),
+        full(4),
+        full(4, seed=6),
+    ]
+    sweep(points)
+    together = [(model, sorted({task.context_length for task in tasks})) for tasks, model, _ in batches]
+    assert together == [
+        ("circuit", [4, 4096, 10**9]),
+        ("circuit", [4, 64]),
+        ("circuit", [65, 200]),
+        ("subspace", [4, 16]),
+        ("subspace", [17]),
+        ("subspace", [4]),
+        ("subspace", [5]),
+        ("circuit", [4, 5]),
+        ("circuit", [4]),
+        ("circuit", [5]),
+        ("circuit", [4]),
+        ("full", [4]),
+        ("full", [4]),
+    ]
+    for tasks, model, _ in batches:
+        assert len({(task.inputs, task.query, task.rotation) for task in tasks}) == 1
+        if model != "full":
+            assert len(tasks) & (len(tasks) - 1) == 0  # a power of two, so that few widths are compiled
+    assert [(o["samples"], o["seed"]) for t, _, o in batches if t[0].inputs == "isotropic"] == [(7, 2), (7, 2)]
+    assert [o["horizon"] for *_, o in batches].count(3.0) == 1
+    assert [o["seed"] for _, model, o in batches if model == "full"] == [5, 6]
+
+
+def test_batches_are_no_wider_than_they_should_be(batches):
+    sweep([circuit(n) for n in range(1, 151)])
+    assert [len(tasks) for tasks, *_ in batches] == [64, 64, 32]
+    assert [task.context_length for tasks, *_ in batches for task in tasks][:128] == list(range(1, 129))
+    batches.clear()
+    sweep([Point(Task(n, query="uniform"), "subspace") for n in range(17, 33)])
+    assert {len(tasks) for tasks, *_ in batches} == {1}
+
+
+def test_a_failing_point_does_not_stop_the_others():
+    rows = sweep([circuit(10**9), circuit(16), circuit(64)], measures=["loss"])
+    assert [row.outcome for row in rows] == ["solver_failed", "emerged", "emerged"]
+    assert [row.time is None for row in rows] == [True, False, False]
+    rows = sweep([full(2, step=80.0), full(2, horizon=1.0)], measures=["alpha_3"], thresholds=[1e6])
+    assert [row.outcome for row in rows] == ["nonfinite", "horizon_reached"]
+
+
+def test_progress_is_monotone_and_ends_at_the_total(batches):
+    told = []
+    points = [circuit(n) for n in (4, 8)] + [full(2), circuit(4, "uniform"), full(3)]
+    sweep(points, on_progress=lambda *words: told.append(words))
+    done, totals, words = zip(*told, strict=True)
+    assert list(done) == sorted(done)
+    assert (done[0], done[-1], set(totals)) == (0, 5, {5})
+    assert words[0] == "circuit, query last, N = 4 to 8"
+    assert "full, query uniform, N = 3" in words
+
+
+def test_training_says_how_far_it_is():
+    told = []
+    sweep([full(2, horizon=3.0)], on_progress=lambda *words: told.append(words))
+    assert [words[:2] for words in told] == [(0, 1), (0, 1), (1, 1)]
+    assert re.fullmatch(r"full, query uniform, N = 2: 49 steps of at most 49, loss \d\.\d{3}", told[1][2])
+
+
+def test_points_come_out_as_they_are_done():
+    points = [circuit(8), full(2), circuit(4)]
+    found = dict(run_points(points, [("gamma_3", 0.5)]))
+    assert set(found) == {0, 1, 2}
+    assert {trajectory.outcome for trajectory in found.values()} == {"emerged"}
+    # About 2N ln 2 for each.
+    for place, point in enumerate(points):
+        assert found[place].time[-1] == pytest.approx(2 * math.log(2) * point.task.context_length, rel=0.6)
+
+
+@pytest.mark.parametrize(
+    "task, model",
+    [
+        (Task((1 << 20) + 1, query="uniform"), "circuit"),
+        (Task(9999), "subspace"),
+        (Task(9999, query="uniform"), "subspace"),
+        (Task(65, rotation=60.0), "subspace"),
+        (Task(65, inputs="isotropic"), "circuit"),
+    ],
+)
+def test_too_long_is_refused_before_anything_runs(task, model, no_runs):
+    with pytest.raises(ArgumentError, match=rf"context_length must be at most \d+ for {model}, query .*; got \d+\."):
+        sweep([circuit(4), Point(task, model, seed=0, samples=1)])
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"measures": ["delta"]}, "measures must be one of "),
+        ({"thresholds": [0.0]}, "thresholds must be finite and above 0; got 0.0."),
+        ({"loss_fractions": [1.5]}, "loss_fractions must be strictly between 0 and 1; got 1.5."),
+    ],
+)
+def test_refuses_before_anything_runs(options, message, no_runs):
+    with pytest.raises(ArgumentError, match=re.escape(message)):
+        sweep([circuit(4)], **options)
+
+
+def test_points_are_checked():
+    assert MODELS == ("circuit", "subspace", "full")
+    with pytest.raises(ArgumentError, match=re.escape("model must be one of circuit, subspace, full; got 'half'.")):
+        Point(Task(4), "half")
+    whole = {"seed": 0, "batch_size": 8, "step": 0.25}
+    for name in whole:
+        with pytest.raises(ArgumentError, match=f"{name} must be given for the model full on orthonormal inputs"):
+            Point(Task(4), "full", **{**whole, name: None})
+    for name in ("seed", "samples"):
+        with pytest.raises(ArgumentError, match=f"{name} must be given for the model circuit on isotropic inputs"):
+            Point(Task(4, inputs="isotropic"), "circuit", **{"seed": 0, "samples": 8, name: None})
+    assert circuit(4).seed is None and dataclasses.replace(circuit(4), horizon=1.0).horizon == 1.0
