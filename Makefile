@@ -5,6 +5,7 @@ export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/build/jax-cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0.5
 # XLA's loader of cached programs names harmless tuning flags as errors, at length.
 export TF_CPP_MIN_LOG_LEVEL := 3
+TO ?= build/figures
 PYTEST := $(BIN)/python -m pytest
 
 .PHONY: help setup demo test test-slow check format figures lock
@@ -13,7 +14,8 @@ help:
 	@echo "make test       set up, run the default tests"
 	@echo "make test-slow  the slow tests"
 	@echo "make check      format, lint and types"
-	@echo "make figures    make the pictures and numbers in figures/ anew"
+	@echo "make figures    make the pictures of figures/ and their numbers anew, in build/figures;"
+	@echo "                make figures TO=figures replaces those that are committed"
 	@echo "make format     let ruff format and mend the sources"
 	@echo "make lock       resolve requirements.lock anew"
 
@@ -39,7 +41,7 @@ format: setup
 	@$(BIN)/ruff check --fix .
 
 figures: setup
-	@$(BIN)/python -m experiments.figures
+	@$(BIN)/python -m experiments.figures --output $(TO)
 
 # No index lines: a lock must not name a registry.
 lock: setup

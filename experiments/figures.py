@@ -1,17 +1,28 @@
-"""Make everything in figures/ anew: `python -m experiments.figures` (`make figures`)."""
+"""Make every picture of figures/ and its numbers anew: `python -m experiments.figures` (`make figures`)."""
 
 import dataclasses
 from pathlib import Path
 
+import tyro
+
 from experiments import demo
 
-FIGURES = Path(__file__).parents[1] / "figures"
+
+@dataclasses.dataclass(frozen=True)
+class FiguresConfig:
+    """Where the pictures go.
+
+    Args:
+        output: folder; `figures` replaces those that are committed.
+    """
+
+    output: Path = Path("build/figures")
 
 
-def main() -> None:
+def main(config: FiguresConfig) -> None:
     """Run every experiment with the configuration whose numbers are committed."""
-    demo.main(dataclasses.replace(demo.DemoConfig(), output=FIGURES / "emergence_times"))
+    demo.main(demo.DemoConfig(output=config.output / "emergence_times"))
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(FiguresConfig, description=__doc__))

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from induction_dynamics.pseudo_parameters import COORDINATES as COORDINATES
     from induction_dynamics.pseudo_parameters import lift as lift
     from induction_dynamics.pseudo_parameters import project as project
+    from induction_dynamics.scaling.laws import describe_fits as describe_fits
     from induction_dynamics.scaling.laws import fit_laws as fit_laws
+    from induction_dynamics.scaling.laws import local_exponents as local_exponents
     from induction_dynamics.scaling.sweep import Point as Point
     from induction_dynamics.scaling.sweep import sweep as sweep
     from induction_dynamics.task import Task as Task
@@ -36,11 +38,13 @@ _HOMES = {
     "Task": "task",
     "Trajectory": "dynamics.trajectory",
     "Weights": "transformer.disentangled",
+    "describe_fits": "scaling.laws",
     "emergence_order": "dynamics.emergence",
     "emergence_times": "dynamics.emergence",
     "fit_laws": "scaling.laws",
     "flow_time_of_steps": "dynamics.flow",
     "lift": "pseudo_parameters",
+    "local_exponents": "scaling.laws",
     "plot_coordinates": "plotting.coordinates",
     "plot_emergence_times": "plotting.emergence_times",
     "project": "pseudo_parameters",

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from induction_dynamics.task import Task
+from induction_dynamics.task import Task, check_rotation, cosine_and_sine
 from induction_dynamics.transformer.disentangled import Weights
 
 
@@ -81,9 +81,13 @@ def metric(rotation: float = 90.0) -> Float[np.ndarray, "19 19"]:
 
     Args:
         rotation: phi in degrees; at 90 degrees (M = J) the basis is orthogonal.
+
+    Raises:
+        ArgumentError: phi is a multiple of 180 degrees, where the basis is none.
     """
+    check_rotation(rotation)
     gram = np.eye(len(COORDINATES))
-    cosine = _cosine(rotation)
+    cosine, _ = cosine_and_sine(rotation)
     for first, second in PAIRS:
         gram[first, second] = gram[second, first] = cosine
     return gram
@@ -105,7 +109,12 @@ def project(weights: Weights, rotation: float = 90.0) -> Projection:
     Args:
         weights: W1, W2, W3; any floating type.
         rotation: phi in degrees, of the task that the weights were trained on.
+
+    Raises:
+        ArgumentError: phi is a multiple of 180 degrees, where the basis is none.
     """
+    check_rotation(rotation)
+    cosine, sine = cosine_and_sine(rotation)
     dim = weights.embedding_dim
     values = []
     for name in COORDINATES:
@@ -115,8 +124,8 @@ def project(weights: Weights, rotation: float = 90.0) -> Projection:
         else:
             # In the orthogonal basis I, J a block is a I + b J = (a - b cot(phi)) I + (b / sin(phi)) M.
             along_J = _along_J(block) / dim
-            values.append(along_J / _sine(rotation))
-            values[-2] = values[-2] - along_J * (_cosine(rotation) / _sine(rotation))
+            values.append(along_J / sine)
+            values[-2] = values[-2] - along_J * (cosine / sine)
     coordinates = jnp.stack(values)
     nearest = _assemble(coordinates, dim, rotation)
     whole = jnp.stack([jnp.sum(jnp.square(matrix)) for matrix in (weights.W1, weights.W2, weights.W3)])
@@ -133,11 +142,17 @@ def project(weights: Weights, rotation: float = 90.0) -> Projection:
 
 
 def rotation_matrix(embedding_dim: int, rotation: float) -> Float[np.ndarray, "dim dim"]:
-    """M = cos(phi) I + sin(phi) J with J = [[0, -I], [I, 0]]."""
+    """M = cos(phi) I + sin(phi) J with J = [[0, -I], [I, 0]].
+
+    Args:
+        embedding_dim: D, even.
+        rotation: phi in degrees.
+    """
+    cosine, sine = cosine_and_sine(rotation)
     half = np.eye(embedding_dim // 2)
     zero = np.zeros_like(half)
     complex_structure = np.block([[zero, -half], [half, zero]])
-    return _cosine(rotation) * np.eye(embedding_dim) + _sine(rotation) * complex_structure
+    return cosine * np.eye(embedding_dim) + sine * complex_structure
 
 
 def _assemble(coordinates: Float[Array, "19"], dim: int, rotation: float) -> Weights:
@@ -169,12 +184,3 @@ def _along_J(block: Float[Array, "dim dim"]) -> Float[Array, ""]:
 
 def _fraction(missed: Float[Array, "*matrices"], whole: Float[Array, "*matrices"]) -> Float[Array, "*matrices"]:
     return jnp.where(whole > 0, jnp.sqrt(missed / jnp.where(whole > 0, whole, jnp.ones_like(whole))), 0 * whole)
-
-
-def _cosine(rotation: float) -> float:
-    # Exact at 90 degrees, so that M = J to the last bit.
-    return 0.0 if rotation % 180.0 == 90.0 else float(np.cos(np.radians(rotation)))
-
-
-def _sine(rotation: float) -> float:
-    return float(np.sin(np.radians(rotation)))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import operator
 from typing import NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ from induction_dynamics.errors import ArgumentError
 
 INPUTS = ("orthonormal", "isotropic")
 QUERIES = ("last", "uniform")
+ROTATION_ALLOWED = "a finite angle in degrees, at least 0.06 away from any multiple of 180"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +31,8 @@ class Task:
 
     Args:
         context_length: N, the number of item-label pairs; the sequence has 2N + 1 tokens.
-        embedding_dim: D, the width of a token and of a position vector. By default 2N + 2 for orthonormal inputs
-            and 4N for isotropic ones.
+        embedding_dim: D, the width of a token and of a position vector. The default, 0, stands for 2N + 2 with
+            orthonormal inputs and for 4N with isotropic ones.
         inputs: `orthonormal` (the 2N tokens a Haar-random orthonormal frame in R^D, the positions a Haar-random
             unitary frame in C^{D/2}) or `isotropic` (everything independent Normal(0, I/D)).
         query: `last` (q = N) or `uniform` (q uniform on 1..N).
@@ -47,26 +49,21 @@ class Task:
     rotation: float = 90.0
 
     def __post_init__(self):
-        if isinstance(self.context_length, bool) or not isinstance(self.context_length, int) or self.context_length < 1:
-            raise ArgumentError("context_length", self.context_length, "a whole number of pairs, at least 1")
+        _set_whole(self, "context_length", "a whole number of pairs, at least 1", smallest=1)
         if self.inputs not in INPUTS:
             raise ArgumentError("inputs", self.inputs, f"one of {', '.join(INPUTS)}")
         if self.query not in QUERIES:
             raise ArgumentError("query", self.query, f"one of {', '.join(QUERIES)}")
-        number = isinstance(self.rotation, int | float) and math.isfinite(self.rotation)
-        if not number or abs(math.sin(math.radians(self.rotation))) < 1e-3:
-            raise ArgumentError(
-                "rotation", self.rotation, "a finite angle in degrees, at least 0.06 away from any multiple of 180"
-            )
+        check_rotation(self.rotation)
         if self.embedding_dim == 0 and not isinstance(self.embedding_dim, bool):
             default = 2 * self.context_length + 2 if self.inputs == "orthonormal" else 4 * self.context_length
             object.__setattr__(self, "embedding_dim", default)
         smallest = 2 * self.context_length + 2 if self.inputs == "orthonormal" else 2
-        dim = self.embedding_dim
-        if isinstance(dim, bool) or not isinstance(dim, int) or dim % 2 or dim < smallest:
-            reason = f"an even whole number, at least {smallest}"
-            if self.inputs == "orthonormal":
-                reason += f" (2N + 2, for N = {self.context_length} pairs of orthonormal inputs)"
+        reason = f"an even whole number, at least {smallest}"
+        if self.inputs == "orthonormal":
+            reason += f" (2N + 2, for N = {self.context_length} pairs of orthonormal inputs)"
+        _set_whole(self, "embedding_dim", reason, smallest)
+        if self.embedding_dim % 2:
             raise ArgumentError("embedding_dim", self.embedding_dim, reason)
 
     @property
@@ -78,6 +75,63 @@ class Task:
     def angle(self) -> float:
         """The rotation phi in radians."""
         return math.radians(self.rotation)
+
+    @property
+    def right_angled(self) -> bool:
+        """Whether M = J or M = -J: the basis matrices are orthogonal, and orthonormal inputs have a closed form."""
+        return cosine_and_sine(self.rotation)[0] == 0.0
+
+
+def check_rotation(rotation: float) -> None:
+    """Refuse an angle at which M is so near to I or -I that its basis matrices coincide.
+
+    Args:
+        rotation: phi in degrees.
+
+    Raises:
+        ArgumentError: the angle is not finite, or within 0.06 degrees of a multiple of 180.
+    """
+    number = isinstance(rotation, int | float) and math.isfinite(rotation)
+    if not number or abs(math.sin(math.radians(rotation))) < 1e-3:
+        raise ArgumentError("rotation", rotation, ROTATION_ALLOWED)
+
+
+def cosine_and_sine(rotation: float) -> tuple[float, float]:
+    """cos(phi) and sin(phi), exact at odd multiples of 90 degrees so that M = +-J to the last bit.
+
+    Args:
+        rotation: phi in degrees.
+    """
+    if rotation % 180.0 == 90.0:
+        return 0.0, 1.0 if rotation % 360.0 == 90.0 else -1.0
+    return math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
+
+
+def require_float64(what: str) -> None:
+    """Refuse to compute in float32 what needs float64.
+
+    Args:
+        what: needs it; opens the sentence.
+
+    Raises:
+        ValueError: jax_enable_x64 is off.
+    """
+    if not jax.config.read("jax_enable_x64"):
+        raise ValueError(
+            f"{what} float64: first say jax.config.update('jax_enable_x64', True) (jax_enable_x64 is off)."
+        )
+
+
+def _set_whole(task: Task, name: str, allowed: str, smallest: int) -> None:
+    """Check a whole number, of Python or NumPy, and keep it as Python's."""
+    value = getattr(task, name)
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = -1
+    if number < smallest:
+        raise ArgumentError(name, value, allowed)
+    object.__setattr__(task, name, number)
 
 
 class Streams(NamedTuple):
@@ -142,7 +196,7 @@ def sample_sequences(
         query = jax.random.randint(key_query, (batch_size,), 0, pairs, jnp.int32)
 
     queried = _token_of_pair(tokens, 2 * query)
-    interleaved = jnp.stack([base[:, :-1], _rotate(base[:, :-1], task.angle)], axis=2)
+    interleaved = jnp.stack([base[:, :-1], _rotate(base[:, :-1], task.rotation)], axis=2)
     positions = jnp.concatenate([interleaved.reshape(batch_size, 2 * pairs, dim), base[:, -1:]], axis=1)
     return Sequences(jnp.concatenate([tokens, queried[:, None]], axis=1), positions, query)
 
@@ -162,9 +216,14 @@ class GramMatrices(NamedTuple):
 
 
 def gram_matrices(task: Task, sequences: Sequences) -> GramMatrices:
-    """Gram matrices of given sequences."""
+    """Gram matrices of given sequences: t_i . t_j, r_i . r_j and r_i . M r_j.
+
+    Args:
+        task: gives the rotation M.
+        sequences: of the task.
+    """
     keys = sequences.tokens[:, :-1]
-    rotated = _rotate(sequences.positions, task.angle)
+    rotated = _rotate(sequences.positions, task.rotation)
     return GramMatrices(
         tokens=jnp.einsum("bid,bjd->bij", keys, keys),
         positions=jnp.einsum("bid,bjd->bij", sequences.positions, sequences.positions),
@@ -173,7 +232,17 @@ def gram_matrices(task: Task, sequences: Sequences) -> GramMatrices:
 
 
 def sample_gram_matrices(task: Task, key: PRNGKeyArray, samples: int) -> GramMatrices:
-    """Gram matrices of `samples` independent sequences, in float64, with vectors never held all at once."""
+    """Gram matrices of independent sequences, in float64, with vectors never held all at once.
+
+    Args:
+        task: which task.
+        key: jax random key.
+        samples: number of sequences.
+
+    Raises:
+        ValueError: jax_enable_x64 is off.
+    """
+    require_float64("Gram matrices need")
     keys = jax.random.split(key, samples)
 
     def one(key):
@@ -203,11 +272,11 @@ def _token_of_pair(tokens: Float[Array, "batch length dim"], place: Int[Array, "
     return jnp.take_along_axis(tokens, place[:, None, None], axis=1)[:, 0]
 
 
-def _rotate(vectors: Float[Array, "*batch dim"], angle: float) -> Float[Array, "*batch dim"]:
+def _rotate(vectors: Float[Array, "*batch dim"], rotation: float) -> Float[Array, "*batch dim"]:
     """M v, with J [a; b] = [-b; a]."""
     first, second = jnp.split(vectors, 2, axis=-1)
     quarter_turn = jnp.concatenate([-second, first], axis=-1)
-    cosine, sine = (jnp.asarray(value, vectors.dtype) for value in (math.cos(angle), math.sin(angle)))
+    cosine, sine = (jnp.asarray(value, vectors.dtype) for value in cosine_and_sine(rotation))
     return cosine * vectors + sine * quarter_turn
 
 

@@ -91,10 +91,12 @@ def _run(words: list[str]) -> None:
 def _run_command(command: Command[Any], words: list[str]) -> None:
     options = parse(command, words)
     refuse_faulty_jax()
+    # XLA's loader of cached programs names harmless tuning flags as errors, at length; read when jax is imported.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         command.run(options)
     except ArgumentError as error:
-        raise from_argument_error(error, flags(command.options)) from None
+        raise from_argument_error(error, flags(command.options), words) from None
 
 
 def _complain(sentence: str, status: int) -> int:

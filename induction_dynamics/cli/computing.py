@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import logging
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -43,8 +42,6 @@ def use_device(name: str) -> str:
     Raises:
         Refusal: there is no such device.
     """
-    # XLA's loader of cached programs names harmless tuning flags as errors, at length.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import jax
 
     jax.config.update("jax_enable_x64", True)
@@ -119,7 +116,8 @@ def compute(points: "Sequence[Point]", options: Options) -> "list[Row]":
                 on_progress=on_progress,
             )
         except (MemoryError, RuntimeError) as error:
-            # jax reports exhausted memory as a RuntimeError of its own.
-            if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            # jax reports exhausted memory as a RuntimeError of its own, under one of two names.
+            exhausted = any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "Out of memory"))
+            if not isinstance(error, MemoryError) and not exhausted:
                 raise
             raise Refusal("There is not enough memory for this run; take smaller values.", FAILED) from None

@@ -50,7 +50,7 @@ def same_options(config: Any, other: Any) -> bool:
     return isinstance(other, dict) and all(
         config.get(name) == other.get(name)
         for name in config.keys() | other.keys()
-        if not name.startswith(("versions", "device_"))
+        if not name.startswith(("versions", "device"))
     )
 
 

@@ -18,7 +18,9 @@ FILES = (CONFIG, "rows.csv", "fits.json", "sweep.json", "emergence_times.png", "
 
 @contextlib.contextmanager
 def claimed(typed: str, config: dict[str, Any]) -> Iterator[Path]:
-    """A folder to write to, made if need be; if the block fails, what was made for it is removed again.
+    """A folder to write to, made if need be and marked with the configuration, so that no other comes to it.
+
+    If the block fails, whatever was made for it is removed again.
 
     Args:
         typed: the path as typed.
@@ -29,25 +31,40 @@ def claimed(typed: str, config: dict[str, Any]) -> Iterator[Path]:
     """
     path = Path(typed)
     made: list[Path] = []
+    marked = False
     try:
         try:
             _check_owner(path, typed, config)
             for folder in [*reversed(path.parents), path]:
                 if not folder.exists():
-                    folder.mkdir()
+                    folder.mkdir(exist_ok=True)
                     made.append(folder)
-            with tempfile.TemporaryFile(dir=path):
-                pass
+            marked = _mark(path, config)
+            _check_owner(path, typed, config)
         except OSError as error:
             raise Refusal(
                 f"--output must be a folder that can be written; got {quoted(typed)} ({error.strerror or error})."
             ) from None
         yield path
     except BaseException:
+        if marked and not any(os.path.lexists(path / name) for name in FILES if name != CONFIG):
+            (path / CONFIG).unlink(missing_ok=True)
         for folder in reversed(made):
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise
+
+
+def _mark(path: Path, config: dict[str, Any]) -> bool:
+    """Write the configuration unless there is one: whole or not at all, and by one of several at once."""
+    with tempfile.NamedTemporaryFile("w", dir=path, encoding="utf-8") as file:
+        json.dump(config, file, allow_nan=False, indent=2)
+        file.flush()
+        try:
+            os.link(file.name, path / CONFIG)
+        except FileExistsError:
+            return False
+        return True
 
 
 def write_all(path: Path, writers: Mapping[str, Callable[[Path], object]]) -> None:
@@ -84,7 +101,7 @@ def _check_owner(path: Path, typed: str, config: dict[str, Any]) -> None:
     if present:
         try:
             other = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        except ValueError:
+        except (ValueError, RecursionError):
             other = None
         if not same_options(config, other):
             raise Refusal(

@@ -1,6 +1,7 @@
 """The options of every command: names, types, defaults and the words of the help. Imports nothing that computes."""
 
 import dataclasses
+import math
 from typing import Annotated
 
 import tyro
@@ -22,8 +23,12 @@ _DIM = whole("D", "an even whole number", 2, 10**13)
 _COUNT = whole("COUNT", "a whole number", 1, 10**9)
 _PER_DECADE = whole("K", "a whole number of points", 1, 1000)
 _SEED = whole("SEED", "a whole number", 0, 2**32 - 1)
-_ANGLE = real("DEGREES", "a finite angle in degrees, away from multiples of 180", lambda x: True)
-_STEP = real("TIME", "a finite flow time above 0", lambda x: x > 0)
+_ANGLE = real(
+    "DEGREES",
+    "a finite angle in degrees, at least 0.06 away from any multiple of 180",
+    lambda x: abs(math.sin(math.radians(x))) >= 1e-3,
+)
+_STEP = real("TIME", "a finite flow time above 0, at most 1e6", lambda x: 0 < x <= 1e6)
 _HORIZON = real("TIME", "a finite flow time in units of N^2, above 0 and at most 1e9", lambda x: 0 < x <= 1e9)
 _LEVEL = real("X", "a finite number above 0", lambda x: x > 0)
 _FRACTION = real("F", "a number strictly between 0 and 1", lambda x: 0 < x < 1)
@@ -60,8 +65,8 @@ class EmergenceOptions:
         measures: the coordinates alpha_1 .. alpha_3, beta_1 .. beta_12, gamma_1 .. gamma_4, or loss.
         thresholds: levels at which a coordinate is said to have emerged, above 0.
         loss_fractions: the loss emerges as it falls through these fractions of its start, between 0 and 1.
-        horizon: flow time, in units of N^2, at which a run is given up; it stops earlier once every asked
-            crossing has happened.
+        horizon: flow time, in units of N^2, at which a run is given up; it stops earlier once all that was asked for
+            is beyond its threshold.
     """
 
     measures: Annotated[tuple[str, ...], several(_MEASURE)] = ("alpha_3", "beta_2", "gamma_3", "loss")

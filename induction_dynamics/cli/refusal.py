@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from induction_dynamics.cli.values import quoted
 from induction_dynamics.errors import ArgumentError
 
 BAD_INPUT = 2
@@ -23,13 +24,36 @@ class Refusal(Exception):
         super().__init__(self.sentence)
 
 
-def from_argument_error(error: ArgumentError, flags: Sequence[str]) -> Refusal:
+def from_argument_error(error: ArgumentError, flags: Sequence[str], words: Sequence[str] = ()) -> Refusal:
     """The sentence of a refused argument, with the option of the command line in the place of the argument's name.
 
     Args:
         error: what the library raised.
         flags: the options of the command; `threshold` finds `--thresholds`, and an unknown name stays as it is.
+        words: as typed, to quote the value from; a context length of a range is laid to its end.
     """
     flag = "--" + error.argument.replace("_", "-")
     names = [name for name in (flag, flag + "s") if name in flags]
-    return Refusal(f"{names[0] if names else error.argument} must be {error.allowed}; got {error.value!r}.")
+    name, typed = (names or [error.argument])[0], _typed(names, error.value, words)
+    if typed is None and error.argument == "context_length" and "--to" in flags:
+        typed = _typed(["--to"], None, words)
+        name = name if typed is None else "--to"
+    return Refusal(f"{name} must be {error.allowed}; got {repr(error.value) if typed is None else quoted(typed)}.")
+
+
+def _typed(names: Sequence[str], value: object, words: Sequence[str]) -> str | None:
+    """The word after an option that stands for a value; the first word where the value is None."""
+    for place, word in enumerate(words):
+        option, equals, _ = word.replace("_", "-").partition("=")
+        if option not in names:
+            continue
+        following = [word.partition("=")[2]] if equals else words[place + 1 :]
+        for given in following:
+            if given.startswith("--"):
+                break
+            try:
+                if value is None or float(given) == value or given == value:
+                    return given
+            except (TypeError, ValueError):
+                continue
+    return None

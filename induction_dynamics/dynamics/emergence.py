@@ -67,9 +67,10 @@ def emergence_times(
 ) -> list[Emergence]:
     """First crossings of every measure and threshold, all from one run.
 
-    A coordinate emerges when it first rises through the threshold, the loss when it first falls through the fraction of
-    its initial value. A crossing is bracketed between two records and then found as the root of the run's own
-    polynomial there: the solver's interpolant for a flow, a straight line for a trained model.
+    A coordinate emerges when it first rises through the threshold (at t = 0 if it starts beyond), the loss when it
+    first falls through the fraction of its initial value. A crossing is bracketed between two records and then found
+    as the root of the run's own polynomial there: the solver's interpolant for a flow, a straight line for a trained
+    model.
 
     Args:
         trajectory: the run.
@@ -91,6 +92,20 @@ def emergence_times(
     ]
 
 
+def check_target(measure: str, threshold: float) -> None:
+    """Refuse a measure that does not exist, or a threshold that it cannot cross.
+
+    Raises:
+        ArgumentError: see `emergence_times`.
+    """
+    if measure not in MEASURES:
+        raise ArgumentError("measures", measure, f"one of {', '.join(MEASURES)}")
+    if measure == LOSS and not 0 < threshold < 1:
+        raise ArgumentError("loss_fractions", threshold, "strictly between 0 and 1")
+    if measure != LOSS and not (math.isfinite(threshold) and threshold > 0):
+        raise ArgumentError("thresholds", threshold, "finite and above 0")
+
+
 def crossing_targets(
     measures: Sequence[str], thresholds: Sequence[float], loss_fractions: Sequence[float]
 ) -> list[tuple[str, float]]:
@@ -99,17 +114,12 @@ def crossing_targets(
     Raises:
         ArgumentError: see `emergence_times`.
     """
-    for threshold in thresholds:
-        if not (math.isfinite(threshold) and threshold > 0):
-            raise ArgumentError("thresholds", threshold, "finite and above 0")
-    for fraction in loss_fractions:
-        if not 0 < fraction < 1:
-            raise ArgumentError("loss_fractions", fraction, "strictly between 0 and 1")
-    targets = []
-    for measure in measures:
-        if measure not in MEASURES:
-            raise ArgumentError("measures", measure, f"one of {', '.join(MEASURES)}")
-        targets += [(measure, float(level)) for level in (loss_fractions if measure == LOSS else thresholds)]
+    targets = [
+        (measure, float(level)) for measure in measures for level in (loss_fractions if measure == LOSS else thresholds)
+    ]
+    # also thresholds that no measure asked for uses
+    for measure, level in [*targets, *((LOSS, x) for x in loss_fractions), *((CIRCUIT[0], x) for x in thresholds)]:
+        check_target(measure, level)
     return targets
 
 
@@ -179,9 +189,9 @@ def _ending(
     trajectory: Trajectory, signal: Float[np.ndarray, " time"], time: float | None
 ) -> tuple[float | None, str, bool | None]:
     if time is None:
-        return None, trajectory.outcome if trajectory.outcome != "emerged" else "horizon_reached", None
+        return None, trajectory.outcome if trajectory.outcome != "emerged" else "stopped", None
     window = time + 0.01 * (trajectory.time[-1] - trajectory.time[0])
     following = signal[(trajectory.time > time) & (trajectory.time <= window)]
     if np.any(following < 0):
         return time, "emerged", False
-    return time, "emerged", True if trajectory.time[-1] >= window else None
+    return time, "emerged", True if len(following) and trajectory.time[-1] >= window else None

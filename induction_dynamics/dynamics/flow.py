@@ -11,13 +11,13 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int
 
-from induction_dynamics.dynamics.emergence import LOSS
+from induction_dynamics.dynamics.emergence import LOSS, check_target
 from induction_dynamics.dynamics.trajectory import Trajectory
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.pseudo_parameters import COORDINATES, metric
 from induction_dynamics.reduced.circuit import CircuitLoss
 from induction_dynamics.reduced.loss import ACTIVE, ReducedLoss, reduced_loss
-from induction_dynamics.task import Task
+from induction_dynamics.task import Task, require_float64
 
 RTOL = {"orthonormal": 1e-9, "isotropic": 1e-7}
 """Relative tolerance of a step; the absolute one is a hundredth of it. A sampled loss is not worth more."""
@@ -26,6 +26,8 @@ _DEGREE = 4  # of the polynomial kept of each step; the interpolants of both sol
 # Largest N for the explicit solver, by query. Its steps grow as N^2, so beyond that Newton's method is cheaper; with
 # the query uniform that comes later, since a Hessian costs so much more.
 _EXPLICIT_UP_TO = {"last": 96, "uniform": 128}
+_EXPLICIT_STEPS = 1 << 18  # as many as fit in memory; about one for each unit of flow time is needed
+_IMPLICIT_STEPS = 1 << 13
 
 
 def flow_time_of_steps(steps: float, learning_rate: float, embedding_dim: int) -> float:
@@ -75,9 +77,13 @@ def solve_flow(
         horizon: flow time at which the run is given up, in units of N^2.
         start: coordinates that do not start from zero, and their values.
         active: coordinates that move; all others are held at their start. By default those of the model.
-        stop: measures and thresholds, as in `emergence.crossing_targets`; the run ends once all have been crossed.
+        stop: measures and thresholds, as in `emergence.crossing_targets`; the run ends with the first step after which
+            all of them are beyond their thresholds. (One that has fallen back by then keeps the run going.)
         samples: number of Gram matrices in the loss (isotropic inputs only).
         seed: of the Gram matrices (isotropic inputs only).
+
+    Returns:
+        The run, as the nodes of the solver's own interpolant; its outcome is one of `trajectory.OUTCOMES`.
 
     Raises:
         ArgumentError: a value out of range.
@@ -104,13 +110,25 @@ def solve_flows(
     Side by side each takes as many steps as the slowest, and arrays are as long as the longest's: give it tasks of
     like N (`sweep` does).
 
+    Args:
+        tasks: the tasks.
+        model: see `solve_flow`, as for all that follow.
+        horizon: in units of each task's own N^2.
+        start: the same for all.
+        active: the same for all.
+        stop: the same for all.
+        samples: the same for all.
+        seed: the same for all.
+
     Raises:
         ArgumentError: see `solve_flow`; also tasks that differ in more than N and D, or isotropic ones that differ.
         ValueError: jax_enable_x64 is off.
     """
-    _require_float64()
+    require_float64("Reduced flows need")
     names = tuple(active) if active is not None else ACTIVE.get(model, ())
     _check(tasks, model, horizon, names, start or {})
+    for target in stop:
+        check_target(*target)
     longest = max(task.context_length for task in tasks)
     losses = [
         reduced_loss(task, model, samples=samples, seed=seed, padded_length=padded_length(model, longest))
@@ -119,7 +137,11 @@ def solve_flows(
     first = np.array([(start or {}).get(name, 0.0) for name in COORDINATES])
     places = tuple(sorted(COORDINATES.index(name) for name in set(names)))
     gram = metric(tasks[0].rotation)[np.ix_(places, places)]
-    explicit = not isinstance(losses[0], CircuitLoss) and longest <= _EXPLICIT_UP_TO[tasks[0].query]
+    # From the padded length, so that it does not depend on the companions.
+    steps = _power_of_two(int(min(horizon * padded_length(model, longest) ** 2 + 1024, _EXPLICIT_STEPS + 1)))
+    explicit = longest <= _EXPLICIT_UP_TO[tasks[0].query] and steps <= _EXPLICIT_STEPS
+    if isinstance(losses[0], CircuitLoss):
+        explicit = False
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *losses)
     nodes = _integrate(
         stacked,
@@ -130,14 +152,19 @@ def solve_flows(
         _levels(stop),
         places,
         explicit,
-        _power_of_two(10 * longest**2 + 1024) if explicit else 8192,
+        steps if explicit else _IMPLICIT_STEPS,
         RTOL[tasks[0].inputs],
     )
     return _trajectories(stacked, nodes)
 
 
 def padded_length(model: str, context_length: int) -> int:
-    """Number of pairs that a loss's arrays are padded to: few distinct lengths, so few compilations."""
+    """Number of pairs that a loss's arrays are padded to: few distinct lengths, so few compilations.
+
+    Args:
+        model: `circuit` or `subspace`.
+        context_length: N.
+    """
     length = 16 if model == "subspace" else 64
     while length < context_length:
         length *= 2 if model == "subspace" else 4
@@ -310,6 +337,8 @@ def _check(
         for name in names:
             if name not in COORDINATES:
                 raise ArgumentError(argument, name, f"coordinates, of {', '.join(COORDINATES)}")
+            if argument == "start" and not np.isfinite(start[name]):
+                raise ArgumentError(argument, start[name], "finite")
             if model == "circuit" and name not in ACTIVE["circuit"]:
                 raise ArgumentError(argument, name, f"of {', '.join(ACTIVE['circuit'])} for the model circuit")
     if not active:
@@ -317,17 +346,10 @@ def _check(
     kinds = {(task.inputs, task.query, task.rotation) for task in tasks}
     if len(kinds) != 1:
         raise ArgumentError("tasks", kinds, "alike in inputs, query and rotation")
-    alike = tasks[0].inputs == "orthonormal" and (tasks[0].rotation == 90.0 or model == "circuit")
+    alike = tasks[0].inputs == "orthonormal" and (tasks[0].right_angled or model == "circuit")
     if not alike and len({task.context_length for task in tasks}) > 1:
         raise ArgumentError("tasks", "several lengths", "of one length for isotropic inputs or another rotation")
 
 
 def _power_of_two(number: int) -> int:
     return 1 << max(number - 1, 1).bit_length()
-
-
-def _require_float64() -> None:
-    if not jax.config.read("jax_enable_x64"):
-        raise ValueError(
-            "Reduced flows need float64: say jax.config.update('jax_enable_x64', True) before (jax_enable_x64 is off)."
-        )

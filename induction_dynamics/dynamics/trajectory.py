@@ -6,8 +6,9 @@ import numpy as np
 from jaxtyping import Float
 
 OUTCOMES: dict[str, str] = {
-    "emerged": "every crossing that was asked for has happened",
+    "emerged": "every crossing that was waited for has happened",
     "horizon_reached": "the run ended at its horizon",
+    "stopped": "the run ended earlier, with the crossings that it waited for",
     "solver_failed": "the solver gave up before the horizon",
     "nonfinite": "the loss or a coordinate became infinite or NaN",
 }
@@ -29,6 +30,9 @@ class Trajectory:
         off_subspace: ||W - sum_k theta_k B_k|| / ||W||; zero for a reduced model.
         outcome: how the run ended, a key of `OUTCOMES`.
         degree: of the polynomial between records.
+
+    Raises:
+        ValueError: an unknown outcome, or a number of records that is not 1 plus a multiple of the degree.
     """
 
     time: Float[np.ndarray, " time"]
@@ -49,6 +53,9 @@ class Trajectory:
 
         Args:
             time: t, between the first record and the last.
+
+        Raises:
+            ValueError: a time outside the run.
         """
         if np.any(time < self.time[0]) or np.any(time > self.time[-1]):
             raise ValueError(f"time must be within [{self.time[0]:g}, {self.time[-1]:g}], the span of the run.")
@@ -64,7 +71,15 @@ class Trajectory:
         group: np.ndarray,
         time: Float[np.ndarray, " at"],
     ) -> Float[np.ndarray, "at columns"]:
-        """Lagrange interpolation of recorded values, at one time in each of the given groups of records."""
+        """Lagrange interpolation of recorded values, at one time in each of the given groups of records.
+
+        Args:
+            values: recorded along the run, a column for each quantity.
+            group: number of the group of `degree` intervals that each time lies in.
+            time: t.
+        """
+        if len(self.time) == 1:
+            return np.broadcast_to(values, (len(time), values.shape[1]))
         records = np.minimum(group[:, None] * self.degree + np.arange(self.degree + 1), len(self.time) - 1)
         nodes = self.time[records]
         weights = np.ones_like(nodes)

@@ -25,8 +25,9 @@ class CircuitLoss(eqx.Module):
 
         loss = mean_q 1/2 [1 - 2 gamma e^{beta g_q}/Z_q + gamma^2 (sum of squared attention weights)]
 
-    Probabilities and their complements are computed each on its own, so neither large coordinates nor N = 1e12 cost
-    digits. O(1) work with the query last, O(N) with the query uniform.
+    Probabilities and their complements are computed each on its own, so that with the query last neither large
+    coordinates nor N = 1e12 cost digits; with the query uniform, coordinates may be several hundred and N a million.
+    O(1) work with the query last, O(N) with the query uniform.
 
     Args:
         context_length: N, a traced number, so that one compilation serves every N up to `padded_length`.
@@ -70,11 +71,13 @@ class CircuitLoss(eqx.Module):
         )
         later = _sum_of_later(terms[0] + terms[1])
         later_squares = _sum_of_later(jnp.square(terms[0]) + jnp.square(terms[1]))
-        log_wrong = shift + jnp.log(later + (2 * pair - 1) * jnp.exp(-shift))
+        log_earlier, log_later = jnp.log(2 * pair - 1), shift + _log_or_nothing(later)
+        log_wrong = jnp.logaddexp(log_earlier, log_later)
         right = logistic(beta * g - log_wrong)
         wrong = logistic(log_wrong - beta * g)
-        # sum over the wrong tokens of their squared attention
-        squares = (later_squares + (2 * pair - 1) * jnp.exp(-2 * shift)) * jnp.exp(2 * (shift - log_wrong))
+        # sum over the wrong tokens of their squared share of the attention that goes wrong
+        log_squares = 2 * shift + _log_or_nothing(later_squares)
+        squares = jnp.exp(log_squares - 2 * log_wrong) + jnp.exp(log_earlier - 2 * log_wrong)
         spread = jnp.square(wrong) * squares
         losses = (jnp.square(_shortfall(gamma, right, wrong)) + jnp.square(gamma) * spread) / 2
         return jnp.sum(jnp.where(present, losses, zero)) / pairs
@@ -83,6 +86,12 @@ class CircuitLoss(eqx.Module):
 def _shortfall(gamma: Float[Array, ""], right: Float[Array, "*q"], wrong: Float[Array, "*q"]) -> Float[Array, "*q"]:
     """1 - gamma b, from b or from 1 - b, whichever is small."""
     return jnp.where(right < 0.5, 1 - gamma * right, (1 - gamma) + gamma * wrong)
+
+
+def _log_or_nothing(sums: Float[Array, " pairs"]) -> Float[Array, " pairs"]:
+    """Logarithm of sums, -inf (and no derivative) where nothing is summed."""
+    some = sums > 0
+    return jnp.where(some, jnp.log(jnp.where(some, sums, jnp.ones_like(sums))), -jnp.inf)
 
 
 def _sum_of_later(terms: Float[Array, " pairs"]) -> Float[Array, " pairs"]:

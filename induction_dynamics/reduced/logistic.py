@@ -6,9 +6,9 @@ from jaxtyping import Array, Float
 
 @jax.custom_jvp
 def logistic(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Evaluate 1/(1 + e^-x); its derivative is logistic(x) logistic(-x).
+    """Evaluate 1/(1 + e^-x), whose derivative is the product of the values at x and at -x.
 
-    The derivative s (1 - s) that jax takes loses all digits of 1 - s as s approaches 1.
+    The form s (1 - s) of it that jax takes loses all digits of 1 - s as s approaches 1.
     """
     return jax.nn.sigmoid(x)
 

@@ -11,7 +11,7 @@ from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES
 from induction_dynamics.reduced.circuit import CircuitLoss
 from induction_dynamics.reduced.gram import GramLoss, orthonormal_gram_loss
 from induction_dynamics.reduced.subspace import SubspaceLoss
-from induction_dynamics.task import Task, sample_gram_matrices, split_seed
+from induction_dynamics.task import Task, require_float64, sample_gram_matrices, split_seed
 
 ACTIVE: dict[str, tuple[str, ...]] = {"circuit": CIRCUIT, "subspace": COORDINATES}
 """The reduced models, and the coordinates that move in each; the others are held."""
@@ -41,7 +41,7 @@ def check_length(task: Task, model: str) -> bool:
     """
     if model not in ACTIVE:
         raise ArgumentError("model", model, f"one of {', '.join(ACTIVE)}")
-    closed = task.inputs == "orthonormal" and (model == "circuit" or task.rotation == 90.0)
+    closed = task.inputs == "orthonormal" and (model == "circuit" or task.right_angled)
     longest = _LONGEST[model if closed else "gram"][task.query]
     if longest is not None and task.context_length > longest:
         form = f"{model}, query {task.query}, {task.inputs} inputs at {task.rotation:g} degrees"
@@ -65,7 +65,9 @@ def reduced_loss(
 
     Raises:
         ArgumentError: an unknown model, or a context length beyond what this form of the loss can do.
+        ValueError: jax_enable_x64 is off.
     """
+    require_float64("Reduced losses need")
     closed = check_length(task, model)
     pairs = task.context_length
     if task.inputs == "isotropic":

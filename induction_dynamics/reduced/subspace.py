@@ -12,8 +12,8 @@ class SubspaceLoss(eqx.Module):
     r"""The population loss of all 19 coordinates for orthonormal inputs with M = J, O(N) work for each queried pair.
 
     With w = 1/(e^{alpha_1} + 2N - 1), h = e^{alpha_1} w the query's layer-1 attention (h on its own item), d = h - w;
-    g_k, u_k = 1/(e^{alpha_3} + 2k - 2) a label's layer-1 attention on its item and on each other earlier token,
-    v_k = 1/(2k - 2) an item's on each earlier token (v_1 = 0); s_k = 0 for k = 1, else 1; b3 = beta_3 + beta_9,
+    g_k = e^{alpha_3} u_k and u_k = 1/(e^{alpha_3} + 2k - 2) a label's layer-1 attention on its item and on each other
+    earlier token, v_k = 1/(2k - 2) an item's on each (v_1 = 0); s_k = 0 for k = 1, else 1; b3 = beta_3 + beta_9,
     b4 = beta_4 + beta_11, kappa = beta_2 + d (b4 - beta_12), the layer-2 scores of pair k for the queried pair q are
 
         item k:   b3 w + b4 w s_k + beta_10 w                 + [k > q] kappa v_k + [k = q] (beta_1 + b3 d)

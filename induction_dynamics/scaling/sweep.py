@@ -9,7 +9,7 @@ from induction_dynamics.dynamics.trajectory import Trajectory
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.reduced.loss import ACTIVE, check_length
 from induction_dynamics.task import Task
-from induction_dynamics.training.gradient_descent import train
+from induction_dynamics.training.gradient_descent import check_width, train
 
 MODELS = (*ACTIVE, "full")
 
@@ -46,6 +46,7 @@ class Point:
         if self.model not in MODELS:
             raise ArgumentError("model", self.model, f"one of {', '.join(MODELS)}")
         if self.model == "full":
+            check_width(self.task)
             needed = ("seed", "batch_size", "step")
         else:
             check_length(self.task, self.model)
@@ -175,7 +176,7 @@ def _batches(points: Sequence[Point]) -> Iterator[list[int]]:
 
 def _companions(place: int, point: Point) -> object:
     task = point.task
-    alone = point.model == "full" or task.inputs == "isotropic" or (point.model == "subspace" and task.rotation != 90.0)
+    alone = point.model == "full" or task.inputs == "isotropic" or (point.model == "subspace" and not task.right_angled)
     if alone:
         return place
     padded = 0 if point.model == "circuit" and task.query == "last" else padded_length(point.model, task.context_length)

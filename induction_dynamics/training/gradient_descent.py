@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from induction_dynamics.dynamics.emergence import LOSS, emergence_times
+from induction_dynamics.dynamics.emergence import LOSS, check_target, emergence_times
 from induction_dynamics.dynamics.flow import flow_time_of_steps, learning_rate_of_step
 from induction_dynamics.dynamics.trajectory import Trajectory
 from induction_dynamics.errors import ArgumentError
@@ -19,7 +19,14 @@ from induction_dynamics.pseudo_parameters import project
 from induction_dynamics.task import Task, sample_sequences, split_seed
 from induction_dynamics.transformer.disentangled import Weights, batch_loss, zero_weights
 
+LARGEST_STEP = 1e6
+"""Largest flow time of a step: far beyond every stable one, and no overflow by itself."""
+
+LARGEST_DIM = 4096
+"""Largest D of the full model, with 2 GB of weights."""
+
 _CHUNK = 64  # steps between two looks from the host
+_MOST_STEPS = 2**31 - 1 - _CHUNK
 
 
 class Records(NamedTuple):
@@ -51,24 +58,34 @@ def train(
         task: the task, with N and D.
         horizon: flow time at which the run is given up, in units of N^2.
         batch_size: B, sequences per step.
-        step: flow time per step; up to about 1.1 is linearly stable without noise.
+        step: flow time per step, at most 1e6; up to about 1.1 is linearly stable without noise.
         seed: of the data.
         stop: measures and thresholds, as in `emergence.crossing_targets`. The run ends once all have been crossed and
             another 1 % of it has passed (to see whether the crossings hold).
         dtype: of weights and data.
         on_progress: called from the host now and then with steps done, steps at most, and the last loss.
 
+    Returns:
+        The run, a record before each step up to the horizon, with the loss on that step's own batch; its outcome is one
+        of `trajectory.OUTCOMES`.
+
     Raises:
         ArgumentError: a value out of range.
     """
     if not (np.isfinite(horizon) and horizon > 0):
         raise ArgumentError("horizon", horizon, "finite and above 0")
-    if not (np.isfinite(step) and step > 0):
-        raise ArgumentError("step", step, "a finite flow time above 0")
+    if not 0 < step <= LARGEST_STEP:
+        raise ArgumentError("step", step, f"a flow time above 0, at most {LARGEST_STEP:g}")
+    steps = horizon * task.context_length**2 / step
+    if steps > _MOST_STEPS:
+        raise ArgumentError("step", step, f"a flow time that reaches the horizon within {_MOST_STEPS} steps")
     if batch_size < 1:
         raise ArgumentError("batch_size", batch_size, "at least 1")
+    check_width(task)
+    for target in stop:
+        check_target(*target)
     learning_rate = learning_rate_of_step(step, task.embedding_dim)
-    most = int(np.ceil(horizon * task.context_length**2 / step)) + 1
+    most = int(steps * (1 + 1e-12)) + 1  # records; the last is at the horizon or just before
     data = split_seed(seed).data
     weights = zero_weights(task.embedding_dim, dtype)
     chunks: list[Records] = []
@@ -76,16 +93,35 @@ def train(
     while len(chunks) * _CHUNK < most:
         begun = jnp.asarray(len(chunks) * _CHUNK, jnp.int32)
         weights, records = _advance(weights, data, begun, jnp.asarray(learning_rate, dtype), task, batch_size, _CHUNK)
-        chunks.append(Records(*(np.asarray(record, np.float64) for record in records)))
+        wanted = most - len(chunks) * _CHUNK
+        chunks.append(Records(*(np.asarray(record, np.float64)[:wanted] for record in records)))
         if on_progress is not None:
             on_progress(min(len(chunks) * _CHUNK, most), most, float(chunks[-1].loss[-1]))
         if not all(np.isfinite(record).all() for record in chunks[-1]):
             outcome = "nonfinite"
             break
-        if stop and _has_passed(_trajectory(chunks, most, learning_rate, task, outcome), stop):
+        # Looked at ever more rarely, so that looking costs no more than in proportion to the run.
+        look = len(chunks) % max(1, len(chunks) // 32) == 0
+        if stop and look and _has_passed(_trajectory(chunks, learning_rate, task, outcome), stop):
             outcome = "emerged"
             break
-    return _trajectory(chunks, most, learning_rate, task, outcome)
+    return _trajectory(chunks, learning_rate, task, outcome)
+
+
+def check_width(task: Task) -> None:
+    """Refuse a full model whose 28 D^2 weights are more than a workstation trains.
+
+    Args:
+        task: gives D, and N where D is the default for it.
+
+    Raises:
+        ArgumentError: D is larger than 4096.
+    """
+    if task.embedding_dim > LARGEST_DIM:
+        if task == Task(task.context_length, 0, task.inputs, task.query, task.rotation):
+            reason = f"so small that the full model's width ({task.embedding_dim}) is at most {LARGEST_DIM}"
+            raise ArgumentError("context_length", task.context_length, reason)
+        raise ArgumentError("embedding_dim", task.embedding_dim, f"at most {LARGEST_DIM} for the full model")
 
 
 @functools.partial(jax.jit, static_argnames=("task", "batch_size", "steps"))
@@ -114,8 +150,8 @@ def _advance(
     return jax.lax.scan(one, weights, jnp.arange(steps, dtype=jnp.int32))
 
 
-def _trajectory(chunks: Sequence[Records], most: int, learning_rate: float, task: Task, outcome: str) -> Trajectory:
-    records = [np.concatenate(parts)[:most] for parts in zip(*chunks, strict=True)]
+def _trajectory(chunks: Sequence[Records], learning_rate: float, task: Task, outcome: str) -> Trajectory:
+    records = [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
     finite = np.isfinite(records[0]).all(axis=1) & np.isfinite(records[1]) & np.isfinite(records[2])
     length = len(finite) if finite.all() else int(np.argmin(finite))
     coordinates, loss, off_subspace = (record[:length] for record in records)

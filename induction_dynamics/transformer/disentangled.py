@@ -47,7 +47,12 @@ class Output(NamedTuple):
 
 
 def zero_weights(embedding_dim: int, dtype: jnp.dtype | type = jnp.float32) -> Weights:
-    """The start of training: W1 = W2 = W3 = 0."""
+    """The start of training: W1 = W2 = W3 = 0.
+
+    Args:
+        embedding_dim: D.
+        dtype: floating type.
+    """
     dim = embedding_dim
     return Weights(
         W1=jnp.zeros((2 * dim, 2 * dim), dtype),
@@ -114,6 +119,11 @@ def forward(weights: Weights, sequences: Sequences) -> Output:
 
 
 def batch_loss(weights: Weights, sequences: Sequences) -> Float[Array, ""]:
-    """1/2 mean over the batch of ||y_q - out||^2."""
+    """Half the mean over the batch of ||y_q - out||^2.
+
+    Args:
+        weights: W1, W2, W3.
+        sequences: the batch.
+    """
     error = forward(weights, sequences).prediction - sequences.target
     return jnp.sum(error * error) / (2 * error.shape[0])

@@ -70,16 +70,19 @@ VALUES = [
     (["--measures", "loss", "Loss"], "or loss; got 'Loss'."),
     (["--horizon", "0"], "--horizon must be a finite flow time in units of N^2, above 0 and at most 1e9; got '0'."),
     (["--horizon", "inf"], "above 0 and at most 1e9; got 'inf'."),
-    (["--step", "0"], "--step must be a finite flow time above 0; got '0'."),
+    (["--step", "0"], "--step must be a finite flow time above 0, at most 1e6; got '0'."),
     (["--batch-size", "0"], "--batch-size must be a whole number, at least 1; got '0'."),
     (["--samples", "1.0"], "--samples must be a whole number, at least 1; got '1.0'."),
     (["--seed", "-1"], "--seed must be a whole number, at least 0; got '-1'."),
     (["--seed", "4294967296"], "--seed must be a whole number, at most 4294967295; got '4294967296'."),
-    (["--rotation", "nan"], "--rotation must be a finite angle in degrees, away from multiples of 180; got 'nan'."),
+    (
+        ["--rotation", "nan"],
+        "--rotation must be a finite angle in degrees, at least 0.06 away from any multiple of 180; got 'nan'.",
+    ),
     (["--rotation", "180"], "--rotation must be a finite angle in degrees"),
     (["--embedding-dim", "0"], "--embedding-dim must be an even whole number, at least 2; got '0'."),
     (["--embedding-dim", "11"], "--embedding-dim must be an even whole number, at least 10"),
-    (["--embedding-dim", "8"], "(2N + 2, for N = 4 pairs of orthonormal inputs); got 8."),
+    (["--embedding-dim", "8"], "(2N + 2, for N = 4 pairs of orthonormal inputs); got '8'."),
     (["--embedding-dim", "x"], "--embedding-dim must be an even whole number, at least 2; got 'x'."),
     (["--device", "abacus"], "--device must be cpu, gpu or tpu; got 'abacus'."),
     (["--horizn", "3"], "'--horizn' is no option of induction-dynamics simulate; did you mean --horizon?"),
@@ -224,3 +227,21 @@ def test_in_a_process_of_its_own(tmp_path, words, part):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(part) and done.stderr.count("\n") == 1, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["simulate", "--context-length", "4", "--embedding-dim", "09"], "orthonormal inputs); got '09'."),
+        (["simulate", "--context-length", "4", "--embedding-dim=09"], "orthonormal inputs); got '09'."),
+        (["simulate", "--context_length", "5000"], "--context-length must be at most 4096 for subspace, query last"),
+        (
+            ["sweep", "--from", "4", "--to", "1000000", "--per-decade", "1", "--output", "x"],
+            "--to must be at most 4096 for subspace, query last, orthonormal inputs at 90 degrees; got '1000000'.",
+        ),
+        (["train", "--context-length", "1000000000000"], "is at most 4096; got '1000000000000'."),
+        (["train", "--context-length", "4", "--embedding-dim", "5000"], "at most 4096 for the full model; got '5000'."),
+    ],
+)
+def test_values_refused_later_are_quoted_as_typed(capsys, argv, sentence):
+    assert sentence in refused(capsys, argv)

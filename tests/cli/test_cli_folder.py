@@ -101,7 +101,7 @@ def test_a_folder_that_cannot_be_written(capsys, pretended, tmp_path, monkeypatc
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(folders.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(folders.tempfile, "NamedTemporaryFile", refuse)
     assert sweep(tmp_path / "a" / "b") == 2
     assert "that can be written; got" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -168,3 +168,28 @@ def test_files_are_renamed_only_when_all_are_written(tmp_path):
     folders.write_all(tmp_path, {"a": write, "b": write})
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]
     assert all(not {"a", "b"} & {name, *present} for name, present in seen)
+
+
+def test_the_second_of_two_at_once_is_refused(tmp_path):
+    path = str(tmp_path / "out")
+    with folders.claimed(path, {"seed": 0}):
+        with pytest.raises(folders.Refusal, match="is another .other seed."):
+            with folders.claimed(path, {"seed": 1}):
+                pass
+        with folders.claimed(path, {"seed": 0}):
+            pass
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["config.json"]
+
+
+def test_what_a_killed_sweep_leaves_does_not_block_the_next(capsys, pretended, drawn, tmp_path):
+    assert sweep(tmp_path / "out") == 0
+    for name in FILES - {"config.json"}:
+        (tmp_path / "out" / name).unlink()
+    assert sweep(tmp_path / "out") == 0
+    assert {file.name for file in (tmp_path / "out").iterdir()} == FILES
+
+
+def test_a_configuration_nested_without_end_is_another(capsys, pretended, tmp_path):
+    (tmp_path / "config.json").write_text("[" * 200_000)
+    assert sweep(tmp_path) == 2
+    assert "whose config.json is another" in capsys.readouterr().err
