@@ -28,6 +28,7 @@ _DEGREE = 4  # of the polynomial kept of each step; the interpolants of both sol
 _EXPLICIT_UP_TO = {"last": 96, "uniform": 128}
 _EXPLICIT_STEPS = 1 << 18  # as many as fit in memory; about one for each unit of flow time is needed
 _IMPLICIT_STEPS = 1 << 13
+_FIRST_STEP = 1e-14  # as a fraction of the run; below 2N, the shortest time scale, for N up to 1e12; it grows at once
 
 
 def flow_time_of_steps(steps: float, learning_rate: float, embedding_dim: int) -> float:
@@ -66,7 +67,7 @@ def solve_flow(
     r"""Integrate the gradient flow of a reduced model, dtheta/dt = -G^-1 d loss/d theta.
 
     G is the Gram matrix of the active coordinates' basis (`pseudo_parameters.metric`), the identity at 90 degrees: held
-    coordinates make a constrained flow, whose metric is that of the coordinates left. Solved in t/N^2 by an
+    coordinates make a constrained flow, whose metric is that of the coordinates left. Solved in rescaled time by an
     L-stable implicit method (Kvaerno5 with Newton's method), or by Tsit5 where the loss is not the closed form of the
     circuit and N is at most about 100, in float64.
 
@@ -145,9 +146,8 @@ def solve_flows(
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *losses)
     nodes = _integrate(
         stacked,
-        jnp.asarray([float(task.context_length) ** 2 for task in tasks]),
+        jnp.asarray([horizon * float(task.context_length) ** 2 for task in tasks]),
         jnp.asarray(first),
-        jnp.asarray(horizon, jnp.float64),
         jnp.asarray(np.linalg.inv(gram)),
         _levels(stop),
         places,
@@ -219,9 +219,8 @@ class _StepwiseTerm(diffrax.ODETerm):
 @eqx.filter_jit
 def _integrate(
     losses: ReducedLoss,
-    squared_lengths: Float[Array, " run"],
+    horizons: Float[Array, " run"],
     start: Float[Array, "19"],
-    horizon: Float[Array, ""],
     inverse_metric: Float[Array, "active active"],
     levels: _Levels,
     places: tuple[int, ...],
@@ -229,16 +228,20 @@ def _integrate(
     max_steps: int,
     rtol: float,
 ) -> _Nodes:
-    """Solve in s = t/N^2 from 0 to `horizon`, all runs side by side."""
+    """Solve up to each run's horizon in s = t/horizon, all runs side by side.
+
+    The ends of the interval and the first step are constants: were they arguments, diffrax would check them on the
+    host, and such a program neither enters the compilation cache nor lowers for another platform.
+    """
     index = np.array(places)
     waited_for = np.arange(len(COORDINATES))
 
-    def one(loss: ReducedLoss, squared_length: Float[Array, ""]):
+    def one(loss: ReducedLoss, horizon: Float[Array, ""]):
         initial_loss = loss(start)
 
         def velocity(s, moving, args):
             coordinates = start.at[index].set(moving)
-            return -squared_length * (inverse_metric @ jax.grad(loss)(coordinates)[index])
+            return -horizon * (inverse_metric @ jax.grad(loss)(coordinates)[index])
 
         def arrived(s, moving, args, **kwargs):
             coordinates = start.at[index].set(moving)
@@ -254,8 +257,8 @@ def _integrate(
             term,
             solver,
             t0=0.0,
-            t1=horizon,
-            dt0=1e-3 / squared_length,
+            t1=1.0,
+            dt0=_FIRST_STEP,
             y0=start[index],
             saveat=diffrax.SaveAt(t0=True, steps=True, dense=True),
             stepsize_controller=diffrax.PIDController(rtol=rtol, atol=rtol / 100),
@@ -275,9 +278,9 @@ def _integrate(
         stopped = solution.result == diffrax.RESULTS.event_occurred
         failed = (solution.result != diffrax.RESULTS.successful) & ~stopped
         steps = solution.stats["num_accepted_steps"]
-        return _Nodes(times * squared_length, coordinates, steps, stopped, failed)
+        return _Nodes(times * horizon, coordinates, steps, stopped, failed)
 
-    return jax.vmap(one)(losses, squared_lengths)
+    return jax.vmap(one)(losses, horizons)
 
 
 @eqx.filter_jit

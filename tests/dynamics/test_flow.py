@@ -1,0 +1,440 @@
+"""What the reduced flow must do whatever its numbers are: semigroup, descent, symmetry, subsets, outcomes."""
+
+import itertools
+import re
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from induction_dynamics.dynamics import flow
+from induction_dynamics.dynamics.emergence import MEASURES, emergence_times
+from induction_dynamics.dynamics.flow import flow_time_of_steps, learning_rate_of_step, solve_flow, solve_flows
+from induction_dynamics.dynamics.trajectory import OUTCOMES
+from induction_dynamics.errors import ArgumentError
+from induction_dynamics.pseudo_parameters import COORDINATES, lift, metric, project
+from induction_dynamics.reduced.loss import reduced_loss
+from induction_dynamics.task import Task, sample_sequences
+from induction_dynamics.transformer.disentangled import Weights, batch_loss
+
+CIRCUIT = ("alpha_3", "beta_2", "gamma_3")
+WITH_GAMMA_4 = (*CIRCUIT, "gamma_4")
+STOP = tuple((measure, 0.5) for measure in (*CIRCUIT, "loss"))
+RUNS = [
+    ("circuit", "last", 4),
+    ("circuit", "last", 100_000),
+    ("circuit", "uniform", 64),
+    ("subspace", "last", 16),
+    ("subspace", "uniform", 4),
+]
+
+
+def column(trajectory, name):
+    return trajectory.coordinates[:, COORDINATES.index(name)]
+
+
+def same_run(first, second, rtol, atol=0.0):
+    """Whether two runs pass through the same states, compared where both are recorded or interpolated."""
+    end = min(first.time[-1], second.time[-1])
+    times = np.concatenate([[0.0], np.geomspace(1e-3 * end, end, 60)])
+    for one, other in zip(first.at(np.minimum(times, end)), second.at(np.minimum(times, end)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=rtol, atol=atol)
+
+
+def times_of(trajectory):
+    return np.array([emergence.time for emergence in emergence_times(trajectory)], float)
+
+
+@pytest.mark.parametrize("model, query, length", RUNS)
+def test_the_loss_never_rises(model, query, length, run_of):
+    trajectory = run_of(model, query, length).trajectory
+    assert np.all(np.diff(trajectory.time) > 0)
+    # A plateau is flat to rounding.
+    assert np.all(np.diff(trajectory.loss) <= 1e-15)
+
+
+def test_the_loss_never_rises_at_another_rotation(turned):
+    assert np.all(np.diff(turned.trajectory.loss) <= 1e-15)
+
+
+def energy_balance(run, model):
+    """Each step's fall of the loss, and the integral of g^T G^-1 g over it by Boole's rule on its five records."""
+    places = [COORDINATES.index(name) for name in (CIRCUIT if model == "circuit" else COORDINATES)]
+    loss = reduced_loss(run.task, model)
+    gradients = np.asarray(jax.jit(jax.vmap(jax.grad(loss)))(jnp.asarray(run.trajectory.coordinates)))[:, places]
+    inverse = np.linalg.inv(metric(run.task.rotation)[np.ix_(places, places)])
+    rates = np.einsum("ti,ij,tj->t", gradients, inverse, gradients)
+    spans = np.diff(run.trajectory.time[::4])
+    records = np.stack([rates[i : i + 4 * len(spans) : 4] for i in range(5)])
+    falls = -np.diff(run.trajectory.loss[::4])
+    return falls, spans * (np.array([7, 32, 12, 32, 7]) @ records) / 90
+
+
+@pytest.mark.parametrize("model, query, length", [run for run in RUNS if run[2] < 100])
+def test_the_loss_falls_at_the_squared_gradient(model, query, length, run_of):
+    """dL/dt = -||grad||^2, integrated over every step."""
+    falls, integrals = energy_balance(run_of(model, query, length), model)
+    np.testing.assert_allclose(falls, integrals, rtol=1e-4, atol=1e-10)
+    assert np.sum(falls) == pytest.approx(np.sum(integrals), rel=1e-6)
+
+
+def test_the_loss_falls_at_the_gradient_in_the_metric(turned):
+    """dL/dt = -g^T G^-1 g at 60 degrees."""
+    falls, integrals = energy_balance(turned, "subspace")
+    np.testing.assert_allclose(falls, integrals, rtol=1e-4, atol=1e-10)
+    assert np.sum(falls) == pytest.approx(np.sum(integrals), rel=1e-6)
+
+
+@pytest.mark.parametrize("model, query, length", RUNS)
+def test_both_sides_of_a_threshold(model, query, length, run_of):
+    run = run_of(model, query, length)
+    for measure, time in run.times.items():
+        sides = np.array([time * (1 - 1e-6), time * (1 + 1e-6)])
+        coordinates, loss = run.trajectory.at(np.minimum(sides, run.trajectory.time[-1]))
+        if measure == "loss":
+            assert loss[0] > run.trajectory.loss[0] / 2 >= loss[1]
+        else:
+            before, after = coordinates[:, COORDINATES.index(measure)]
+            assert before < 0.5 <= after
+
+
+@pytest.mark.parametrize(
+    "model, task",
+    [
+        ("circuit", Task(16)),
+        ("subspace", Task(4, query="uniform")),
+        ("subspace", Task(4, query="uniform", rotation=60.0)),
+    ],
+    ids=["circuit", "subspace", "turned"],
+)
+def test_semigroup(model, task):
+    """flow(t1 + t2) = flow(t2) after flow(t1)."""
+    first = solve_flow(task, model, horizon=1.3)
+    start = dict(zip(COORDINATES, map(float, first.coordinates[-1]), strict=True))
+    if model == "circuit":
+        start = {name: start[name] for name in CIRCUIT}
+    then = solve_flow(task, model, horizon=0.9, start=start)
+    whole = solve_flow(task, model, horizon=2.2)
+    np.testing.assert_array_equal(then.coordinates[0], first.coordinates[-1])
+    assert first.time[-1] + then.time[-1] == pytest.approx(whole.time[-1], rel=1e-12)
+    np.testing.assert_allclose(then.coordinates[-1], whole.coordinates[-1], rtol=1e-6, atol=1e-8)
+    assert then.loss[-1] == pytest.approx(whole.loss[-1], rel=1e-7)
+
+
+def test_the_circuit_is_the_subspace_with_the_others_held(run_of):
+    circuit = run_of("circuit", "last", 4).trajectory
+    held = solve_flow(Task(4), "subspace", active=CIRCUIT, stop=STOP)
+    # Two forms of the loss and two solvers.
+    np.testing.assert_allclose(times_of(held), times_of(circuit), rtol=2e-7)
+    same_run(held, circuit, rtol=1e-6, atol=1e-6)
+    others = [place for place, name in enumerate(COORDINATES) if name not in CIRCUIT]
+    assert np.all(held.coordinates[:, others] == 0)
+
+
+@pytest.mark.slow
+def test_the_circuit_is_the_subspace_with_the_others_held_on_sampled_matrices():
+    task = Task(3, 8, inputs="isotropic", query="uniform")
+    circuit = solve_flow(task, "circuit", samples=16, stop=STOP)
+    held = solve_flow(task, "subspace", samples=16, active=CIRCUIT, stop=STOP)
+    np.testing.assert_array_equal(held.coordinates, circuit.coordinates)
+
+
+@pytest.mark.parametrize("rotation", [60.0, 137.0])
+def test_rotation_does_not_change_the_circuit(rotation, run_of):
+    turned = solve_flow(Task(4, rotation=rotation), "circuit", stop=STOP)
+    np.testing.assert_allclose(times_of(turned), times_of(run_of("circuit", "last", 4).trajectory), rtol=1e-10)
+
+
+@pytest.mark.slow
+def test_rotation_does_not_change_the_circuit_of_the_gram_form(run_of):
+    """Held coordinates leave the metric of the others: the identity."""
+    turned = solve_flow(Task(4, rotation=60.0), "subspace", active=CIRCUIT, stop=STOP)
+    np.testing.assert_allclose(times_of(turned), times_of(run_of("circuit", "last", 4).trajectory), rtol=2e-7)
+
+
+@pytest.mark.slow
+def test_explicit_and_implicit_solvers_agree(monkeypatch):
+    explicit = solve_flow(Task(4), active=WITH_GAMMA_4, stop=STOP)
+    monkeypatch.setattr(flow, "_EXPLICIT_UP_TO", dict.fromkeys(flow._EXPLICIT_UP_TO, 0))
+    implicit = solve_flow(Task(4), active=WITH_GAMMA_4, stop=STOP)
+    assert len(explicit.time) != len(implicit.time)
+    np.testing.assert_allclose(times_of(implicit), times_of(explicit), rtol=2e-7)
+    assert times_of(explicit)[0] < 0.7 * 3.9677 * 16  # gamma_4 hastens alpha_3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("query", ["last", "uniform"])
+def test_explicit_and_implicit_solvers_agree_on_all_coordinates(query, run_of, monkeypatch):
+    explicit = run_of("subspace", query, 4).trajectory
+    monkeypatch.setattr(flow, "_EXPLICIT_UP_TO", dict.fromkeys(flow._EXPLICIT_UP_TO, 0))
+    implicit = solve_flow(Task(4, query=query), stop=STOP)
+    assert len(explicit.time) != len(implicit.time)
+    np.testing.assert_allclose(times_of(implicit), times_of(explicit), rtol=2e-7)
+
+
+@pytest.mark.parametrize(
+    "model, query, length",
+    [
+        ("circuit", "last", 1000),
+        pytest.param("circuit", "uniform", 4, marks=pytest.mark.slow),
+        pytest.param("subspace", "last", 4, marks=pytest.mark.slow),
+    ],
+)
+def test_alone_and_beside_others(model, query, length, run_of):
+    beside = run_of(model, query, length).trajectory
+    alone = solve_flow(Task(length, query=query), model, stop=STOP)
+    np.testing.assert_allclose(times_of(alone), times_of(beside), rtol=1e-10)
+    assert len(alone.time) == len(beside.time)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model, others", [("circuit", 70), ("subspace", 20)])
+def test_longer_padding_changes_nothing(model, others, run_of):
+    task = Task(4, query="uniform")
+    padded = solve_flows([task, Task(others, query="uniform")], model, stop=STOP)[0]
+    np.testing.assert_allclose(times_of(padded), times_of(run_of(model, "uniform", 4).trajectory), rtol=1e-10)
+
+
+def test_twelve_distinct_curves(run_of):
+    """Of nineteen, five stay at zero and two pairs are twins, from zero at 90 degrees with orthonormal inputs."""
+    trajectory = run_of("subspace", "uniform", 4).trajectory
+    silent = ("alpha_2", "beta_5", "beta_6", "beta_7", "beta_8")
+    for name in silent:
+        assert np.all(column(trajectory, name) == 0), name
+    for one, other in (("beta_3", "beta_9"), ("beta_4", "beta_11")):
+        np.testing.assert_allclose(column(trajectory, one), column(trajectory, other), rtol=1e-9, atol=1e-12)
+    distinct = [name for name in COORDINATES if name not in (*silent, "beta_9", "beta_11")]
+    assert len(distinct) == 12
+    for name in distinct:
+        assert np.abs(column(trajectory, name)).max() > 1e-4, name
+    for one, other in itertools.combinations(distinct, 2):
+        assert np.abs(column(trajectory, one) - column(trajectory, other)).max() > 1e-4, (one, other)
+
+
+def test_at_another_rotation_the_metric_keeps_alpha_2_at_zero(turned):
+    """There d loss/d alpha_2 = cos(phi) d loss/d alpha_3, and G^-1 takes (cos(phi), 1) to (0, 1)."""
+    end = jnp.asarray(turned.trajectory.coordinates[-1])
+    gradient = np.asarray(jax.jit(jax.grad(reduced_loss(turned.task, "subspace")))(end))
+    assert abs(gradient[2]) > 1e-3
+    assert gradient[1] == pytest.approx(gradient[2] / 2, rel=1e-9)
+    assert np.abs(column(turned.trajectory, "alpha_2")).max() < 1e-12
+    assert column(turned.trajectory, "alpha_3")[-1] > 0.5
+
+
+def test_held_coordinates_stay_where_they_start():
+    start = {"beta_1": -0.4, "gamma_4": 0.2, "alpha_1": 0.3, "gamma_3": 0.1}
+    trajectory = solve_flow(Task(4), active=CIRCUIT, start=start, horizon=1.0)
+    for name in COORDINATES:
+        if name in CIRCUIT:
+            assert column(trajectory, name)[0] == start.get(name, 0.0)
+            assert column(trajectory, name)[-1] > start.get(name, 0.0) + 0.01
+        else:
+            assert np.all(column(trajectory, name) == start.get(name, 0.0)), name
+
+
+def test_records_and_time():
+    horizon = 0.5
+    trajectory = solve_flow(Task(16), "circuit", horizon=horizon)
+    assert trajectory.degree == 4 and (len(trajectory.time) - 1) % 4 == 0
+    assert trajectory.time[0] == 0 and trajectory.time[-1] == pytest.approx(horizon * 256, rel=1e-14)
+    np.testing.assert_allclose(np.diff(trajectory.time).reshape(-1, 4).std(axis=1), 0, atol=1e-10)
+    assert trajectory.loss[0] == pytest.approx(0.5, rel=1e-12)
+    assert np.all(trajectory.off_subspace == 0)
+    losses = jax.vmap(reduced_loss(Task(16), "circuit"))(jnp.asarray(trajectory.coordinates))
+    np.testing.assert_allclose(trajectory.loss, losses, rtol=1e-13)
+
+
+def test_horizon_reached():
+    trajectory = solve_flow(Task(16), "circuit", horizon=0.1, stop=STOP)
+    assert trajectory.outcome == "horizon_reached"
+    assert {e.measure: e.outcome for e in emergence_times(trajectory)} == {
+        "alpha_3": "horizon_reached",
+        "beta_2": "horizon_reached",
+        "gamma_3": "emerged",
+        "loss": "horizon_reached",
+    }
+
+
+def test_waits_for_the_last_of_several_thresholds():
+    trajectory = solve_flow(Task(16), "circuit", stop=[("beta_2", 0.5), ("beta_2", 1.5), ("gamma_3", 0.5)])
+    assert trajectory.outcome == "emerged"
+    assert column(trajectory, "beta_2")[-1] >= 1.5 > column(trajectory, "beta_2")[-5]
+
+
+def test_a_failed_solver_is_an_outcome_and_keeps_what_it_has():
+    """At N = 1e9 rounding stops the solver before the loss has halved."""
+    trajectory = solve_flow(Task(10**9), "circuit", stop=STOP)
+    assert trajectory.outcome == "solver_failed"
+    found = {emergence.measure: emergence for emergence in emergence_times(trajectory)}
+    assert found["loss"].outcome == "solver_failed" and found["loss"].time is None
+    limits = {"beta_2": 1.9197007, "alpha_3": 3.4224977}
+    for measure, limit in limits.items():
+        time = found[measure].time
+        assert time is not None
+        assert time / 10**18 == pytest.approx(limit, rel=1e-6)
+
+
+@pytest.mark.parametrize("start", [{"gamma_3": 1e200}, {"beta_2": 1e308}])
+def test_nonfinite_is_an_outcome(start):
+    trajectory = solve_flow(Task(16), "circuit", start=start, stop=STOP)
+    assert trajectory.outcome == "nonfinite"
+    assert len(trajectory.time) == 1
+    assert {e.outcome for e in emergence_times(trajectory, measures=["alpha_3"])} == {"nonfinite"}
+
+
+def test_outcomes_have_their_sentences():
+    assert set(OUTCOMES) == {"emerged", "horizon_reached", "stopped", "solver_failed", "nonfinite"}
+    assert len(MEASURES) == 20
+
+
+@pytest.mark.parametrize(
+    "argument, options, message",
+    [
+        ("model", {"model": "full"}, "model must be one of circuit, subspace; got 'full'."),
+        ("horizon", {"horizon": 0.0}, "horizon must be finite and above 0; got 0.0."),
+        ("horizon", {"horizon": -1.0}, "horizon must be finite and above 0; got -1.0."),
+        ("horizon", {"horizon": float("inf")}, "horizon must be finite and above 0; got inf."),
+        ("horizon", {"horizon": float("nan")}, "horizon must be finite and above 0; got nan."),
+        ("active", {"active": ()}, "active must be at least one coordinate; got ()."),
+        ("active", {"active": ("delta_1",)}, "active must be coordinates, of alpha_1, "),
+        ("start", {"start": {"gamma_5": 1.0}}, "start must be coordinates, of alpha_1, "),
+        (
+            "active",
+            {"model": "circuit", "active": ("beta_1",)},
+            "active must be of alpha_3, beta_2, gamma_3 for the model circuit; got 'beta_1'.",
+        ),
+        (
+            "start",
+            {"model": "circuit", "start": {"gamma_4": 1.0}},
+            "start must be of alpha_3, beta_2, gamma_3 for the model circuit; got 'gamma_4'.",
+        ),
+    ],
+)
+def test_refuses(argument, options, message):
+    with pytest.raises(ArgumentError, match=re.escape(message)) as error:
+        solve_flow(Task(4), **options)
+    assert error.value.argument == argument
+
+
+def test_refuses_lengths_that_a_loss_cannot_do():
+    for task in (Task(9999, rotation=60.0), Task(9999, query="uniform"), Task(9999, inputs="isotropic")):
+        with pytest.raises(
+            ArgumentError, match=r"context_length must be at most \d+ for subspace, query .*; got 9999\."
+        ):
+            solve_flow(task)
+    with pytest.raises(ArgumentError, match="samples must be at least 1; got 0."):
+        solve_flow(Task(2, inputs="isotropic"), samples=0)
+
+
+@pytest.mark.parametrize(
+    "tasks, message",
+    [
+        ([Task(4), Task(4, query="uniform")], "tasks must be alike in inputs, query and rotation; got {"),
+        ([Task(4), Task(4, rotation=60.0)], "tasks must be alike in inputs, query and rotation; got {"),
+        (
+            [Task(4, rotation=60.0), Task(5, rotation=60.0)],
+            "tasks must be of one length for isotropic inputs or another rotation; got 'several lengths'.",
+        ),
+        (
+            [Task(2, inputs="isotropic"), Task(3, inputs="isotropic")],
+            "tasks must be of one length for isotropic inputs or another rotation; got 'several lengths'.",
+        ),
+    ],
+)
+def test_refuses_tasks_that_are_not_alike(tasks, message):
+    with pytest.raises(ArgumentError, match=re.escape(message)):
+        solve_flows(tasks)
+
+
+def test_says_that_it_needs_float64():
+    code = "\n".join(
+        [
+            "from induction_dynamics.dynamics.flow import solve_flow",
+            "from induction_dynamics.task import Task",
+            "try:",
+            "    solve_flow(Task(4))",
+            "except ValueError as error:",
+            "    print(type(error).__name__, error)",
+        ]
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env={"JAX_PLATFORMS": "cpu"}
+    )
+    assert done.stdout.startswith("ValueError ") and "jax_enable_x64" in done.stdout, done.stderr
+
+
+def test_steps_and_flow_time():
+    assert flow_time_of_steps(40.0, learning_rate_of_step(0.25, 24), 24) == pytest.approx(10.0, rel=1e-15)
+    assert learning_rate_of_step(0.25, 24) == 6.0
+
+
+TURNED = Task(2, 6, query="last", rotation=60.0)
+INVERSE = np.linalg.inv(metric(60.0))
+
+
+@pytest.fixture(scope="module")
+def slope():
+    """d loss/d theta of the reduced loss of `TURNED`."""
+    return jax.jit(jax.grad(reduced_loss(TURNED, "subspace")))
+
+
+@jax.jit
+def sampled_gradient(weights: Weights, key) -> Weights:
+    """grad_W of the full model's loss, over fresh sequences."""
+    return jax.grad(batch_loss)(weights, sample_sequences(TURNED, key, 1024, jnp.float64))
+
+
+def test_velocity_is_that_of_the_full_weights_at_another_rotation(key, slope):
+    """-grad_W of the population loss is sum_k (dtheta_k/dt') B_k, with dtheta/dt = -G^-1 d loss/d theta, t = t'/D."""
+    theta = jnp.asarray(np.random.default_rng(5).normal(size=19))
+    gradient = np.asarray(slope(theta))
+    velocity = -INVERSE @ gradient
+    weights = lift(theta, TURNED)
+    groups = [sampled_gradient(weights, each) for each in jax.random.split(key, 64)]
+
+    # The coordinates: exact for every sample, since these inputs all have the same Gram matrices.
+    for each in groups[:4]:
+        moved = -TURNED.embedding_dim * np.asarray(project(each, 60.0).coordinates)
+        np.testing.assert_allclose(moved, velocity, rtol=1e-9, atol=1e-11)
+
+    # And every one of the 28 D^2 entries, within the error of the mean; not so without the metric.
+    def misses(velocity):
+        expected = lift(jnp.asarray(velocity), TURNED)
+        sizes = []
+        for name in ("W1", "W2", "W3"):
+            entries = -TURNED.embedding_dim * np.stack([np.asarray(getattr(each, name)) for each in groups])
+            error = entries.std(axis=0, ddof=1) / np.sqrt(len(groups))
+            wrong = entries.mean(axis=0) - np.asarray(getattr(expected, name))
+            sizes.append((np.abs(wrong) / np.maximum(error, 1e-12)).ravel())
+        return np.concatenate(sizes)
+
+    assert misses(velocity).size == 28 * 36
+    assert misses(velocity).max() < 5.5  # of 1,008 entries, t distributed with 63 degrees of freedom
+    assert misses(-gradient).max() > 20
+
+
+def test_euler_steps_on_the_full_weights_stay_with_the_reduced_ones(key, slope):
+    """A few steps on all 28 D^2 weights, with gradients over many sequences, at 60 degrees."""
+    step, steps, repeats = 0.2, 3, 24
+    theta = 0.7 * np.random.default_rng(6).normal(size=19)
+    ends = []
+    for repeat in jax.random.split(key, repeats):
+        weights = lift(jnp.asarray(theta), TURNED)
+        for each in jax.random.split(repeat, steps):
+            gradient = sampled_gradient(weights, each)
+            weights = jax.tree.map(lambda w, g: w - step * TURNED.embedding_dim * g, weights, gradient)
+        ends.append(np.asarray(project(weights, 60.0).coordinates))
+    with_metric, without = theta, theta
+    for _ in range(steps):
+        with_metric = with_metric - step * INVERSE @ np.asarray(slope(jnp.asarray(with_metric)))
+        without = without - step * np.asarray(slope(jnp.asarray(without)))
+    error = np.std(ends, axis=0, ddof=1) / np.sqrt(repeats)
+    distance = np.abs(np.mean(ends, axis=0) - with_metric)
+    print(f"distance {distance.max():.1e}, standard error {error.max():.1e}")
+    assert error.max() < 2e-3 * np.abs(with_metric - theta).max()
+    # Beside its scatter a mean over samples has a bias of the order of its noise squared.
+    assert np.all(distance < 5.5 * error + 1e-4)
+    assert np.abs(np.mean(ends, axis=0) - without).max() > 50 * error.max()
