@@ -227,6 +227,8 @@ def test_trained_and_reduced_agree_on_isotropic_inputs():
     print(f"worst distances, a row for each seed:\n{worst}")
     assert np.all(worst < 0.2)
     assert np.sum(np.all(worst < 0.1, axis=1)) >= 3
+    off_subspace = [run.off_subspace[4 * 36 * 4] for run in runs]  # at 4 N^2, four steps to a unit of flow time
+    assert 0.085 < np.mean(off_subspace) < 0.105
     mean = dataclasses.replace(runs[0], coordinates=np.mean([run.coordinates for run in runs], axis=0))
     assert np.all(distances(mean, reduced) < 0.1)
     for run in runs:
