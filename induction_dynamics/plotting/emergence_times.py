@@ -51,7 +51,7 @@ def plot_emergence_times(rows: Sequence[Row], fits: Sequence[Row] = ()) -> Figur
     models = sorted(found, key=lambda name: (*style.MARKERS, name).index(name))
     thresholds = sorted({float(row["threshold"]) for row in rows})
     keys = math.ceil(len({tuple(fit[key] for key in SERIES) for fit in fits}) / (2 * len(queries) * len(inputs)))
-    width = 6.4 if len(thresholds) == 1 else 8.4
+    width = 7.0 if len(thresholds) == 1 else 8.4
     figure = style.new_figure(width * len(queries), (5.4 + 0.25 * keys) * len(inputs) + 0.8)
     panels = figure.subplots(len(inputs), len(queries), squeeze=False, sharex=True, sharey=True)
     for i, kind in enumerate(inputs):
@@ -68,7 +68,7 @@ def plot_emergence_times(rows: Sequence[Row], fits: Sequence[Row] = ()) -> Figur
             if axes.get_legend_handles_labels()[0]:
                 below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 2}
                 axes.legend(
-                    **below, fontsize=style.FONT["legend"] - 0.5, frameon=False, columnspacing=1.0, handlelength=1.7
+                    **below, fontsize=style.FONT["legend"] - 1.0, frameon=False, columnspacing=1.0, handlelength=1.5
                 )
             axes.set_xlabel("context length N (item-label pairs; 2N + 1 tokens)", fontsize=style.FONT["label"])
             if j == 0:
