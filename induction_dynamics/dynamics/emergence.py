@@ -84,11 +84,20 @@ def emergence_times(
     Raises:
         ArgumentError: an unknown measure, or a threshold that cannot be crossed from zero.
     """
-    targets = crossing_targets(measures, thresholds, loss_fractions)
-    crossings = _first_crossings(trajectory, [_signal(trajectory, *target) for target in targets])
+    return crossings_of(trajectory, crossing_targets(measures, thresholds, loss_fractions))
+
+
+def crossings_of(trajectory: Trajectory, targets: Sequence[tuple[str, float]]) -> list[Emergence]:
+    """First crossings of given targets, see `emergence_times`.
+
+    Args:
+        trajectory: the run.
+        targets: measures and thresholds, as made by `crossing_targets`.
+    """
+    signals = [_signal(trajectory, *target) for target in targets]
     return [
-        Emergence(measure, threshold, *_ending(trajectory, _signal(trajectory, measure, threshold), time))
-        for (measure, threshold), time in zip(targets, crossings, strict=True)
+        Emergence(*target, *_ending(trajectory, signal, time))
+        for target, signal, time in zip(targets, signals, _first_crossings(trajectory, signals), strict=True)
     ]
 
 

@@ -12,11 +12,11 @@ import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int
 
 from induction_dynamics.dynamics.emergence import LOSS, check_target
-from induction_dynamics.dynamics.trajectory import Trajectory
+from induction_dynamics.dynamics.trajectory import Trajectory, check_horizon
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.pseudo_parameters import COORDINATES, metric
 from induction_dynamics.reduced.circuit import CircuitLoss
-from induction_dynamics.reduced.loss import ACTIVE, ReducedLoss, reduced_loss
+from induction_dynamics.reduced.loss import ACTIVE, ReducedLoss, has_closed_form, reduced_loss
 from induction_dynamics.task import Task, require_float64
 
 RTOL = {"orthonormal": 1e-9, "isotropic": 1e-7}
@@ -131,18 +131,15 @@ def solve_flows(
     for target in stop:
         check_target(*target)
     longest = max(task.context_length for task in tasks)
-    losses = [
-        reduced_loss(task, model, samples=samples, seed=seed, padded_length=padded_length(model, longest))
-        for task in tasks
-    ]
+    padded = padded_length(model, longest)
+    losses = [reduced_loss(task, model, samples=samples, seed=seed, padded_length=padded) for task in tasks]
     first = np.array([(start or {}).get(name, 0.0) for name in COORDINATES])
     places = tuple(sorted(COORDINATES.index(name) for name in set(names)))
     gram = metric(tasks[0].rotation)[np.ix_(places, places)]
     # From the padded length, so that it does not depend on the companions.
-    steps = _power_of_two(int(min(horizon * padded_length(model, longest) ** 2 + 1024, _EXPLICIT_STEPS + 1)))
-    explicit = longest <= _EXPLICIT_UP_TO[tasks[0].query] and steps <= _EXPLICIT_STEPS
-    if isinstance(losses[0], CircuitLoss):
-        explicit = False
+    steps = _power_of_two(int(min(horizon * padded**2 + 1024, _EXPLICIT_STEPS + 1)))
+    short = longest <= _EXPLICIT_UP_TO[tasks[0].query] and steps <= _EXPLICIT_STEPS
+    explicit = short and not isinstance(losses[0], CircuitLoss)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *losses)
     nodes = _integrate(
         stacked,
@@ -234,7 +231,6 @@ def _integrate(
     host, and such a program neither enters the compilation cache nor lowers for another platform.
     """
     index = np.array(places)
-    waited_for = np.arange(len(COORDINATES))
 
     def one(loss: ReducedLoss, horizon: Float[Array, ""]):
         initial_loss = loss(start)
@@ -245,7 +241,7 @@ def _integrate(
 
         def arrived(s, moving, args, **kwargs):
             coordinates = start.at[index].set(moving)
-            high = jnp.all(coordinates[waited_for] >= levels.coordinates)
+            high = jnp.all(coordinates >= levels.coordinates)
             return high & (loss(coordinates) <= levels.loss_fraction * initial_loss)
 
         if explicit:
@@ -334,8 +330,7 @@ def _check(
 ) -> None:
     if model not in ACTIVE:
         raise ArgumentError("model", model, f"one of {', '.join(ACTIVE)}")
-    if not (np.isfinite(horizon) and horizon > 0):
-        raise ArgumentError("horizon", horizon, "finite and above 0")
+    check_horizon(horizon)
     for argument, names in (("active", active), ("start", tuple(start))):
         for name in names:
             if name not in COORDINATES:
@@ -349,8 +344,7 @@ def _check(
     kinds = {(task.inputs, task.query, task.rotation) for task in tasks}
     if len(kinds) != 1:
         raise ArgumentError("tasks", kinds, "alike in inputs, query and rotation")
-    alike = tasks[0].inputs == "orthonormal" and (tasks[0].right_angled or model == "circuit")
-    if not alike and len({task.context_length for task in tasks}) > 1:
+    if not has_closed_form(tasks[0], model) and len({task.context_length for task in tasks}) > 1:
         raise ArgumentError("tasks", "several lengths", "of one length for isotropic inputs or another rotation")
 
 

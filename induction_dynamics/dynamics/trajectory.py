@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
+from induction_dynamics.errors import ArgumentError
+
 OUTCOMES: dict[str, str] = {
     "emerged": "every crossing that was waited for has happened",
     "horizon_reached": "the run ended at its horizon",
@@ -13,6 +15,19 @@ OUTCOMES: dict[str, str] = {
     "nonfinite": "the loss or a coordinate became infinite or NaN",
 }
 """How a run, or the search for one crossing, can end, each with its sentence."""
+
+
+def check_horizon(horizon: float) -> None:
+    """Refuse a time at which no run can end.
+
+    Args:
+        horizon: in units of N^2.
+
+    Raises:
+        ArgumentError: it is not finite or not above 0.
+    """
+    if not (np.isfinite(horizon) and horizon > 0):
+        raise ArgumentError("horizon", horizon, "finite and above 0")
 
 
 @dataclasses.dataclass(frozen=True)

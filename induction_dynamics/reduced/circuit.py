@@ -65,12 +65,11 @@ class CircuitLoss(eqx.Module):
 
         # u_k and v_k are at most 1/2 for k > 1, so this keeps e^{beta u}, e^{2 beta u} and their sums in range
         shift = jnp.maximum(beta, 0) / 2
-        terms = (
-            jnp.where(present & ~first, jnp.exp(beta * u - shift), zero),
-            jnp.where(present & ~first, jnp.exp(beta / others - shift), zero),
-        )
-        later = _sum_of_later(terms[0] + terms[1])
-        later_squares = _sum_of_later(jnp.square(terms[0]) + jnp.square(terms[1]))
+        counted = present & ~first
+        label = jnp.where(counted, jnp.exp(beta * u - shift), zero)
+        item = jnp.where(counted, jnp.exp(beta / others - shift), zero)
+        later = _sum_of_later(label + item)
+        later_squares = _sum_of_later(jnp.square(label) + jnp.square(item))
         log_earlier, log_later = jnp.log(2 * pair - 1), shift + _log_or_nothing(later)
         log_wrong = jnp.logaddexp(log_earlier, log_later)
         right = logistic(beta * g - log_wrong)

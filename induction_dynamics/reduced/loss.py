@@ -33,20 +33,32 @@ class ReducedLoss(Protocol):
         ...
 
 
-def check_length(task: Task, model: str) -> bool:
-    """Whether the model's loss on this task has a closed form, once its context length is known to be feasible.
+def has_closed_form(task: Task, model: str) -> bool:
+    """Whether the model's loss on this task is a closed form, padded so that tasks of several N go side by side.
+
+    Args:
+        task: which task.
+        model: `circuit` or `subspace`.
+    """
+    return task.inputs == "orthonormal" and (model == "circuit" or task.right_angled)
+
+
+def check_length(task: Task, model: str) -> None:
+    """Refuse a model that does not exist, or a task too long for it.
+
+    Args:
+        task: which task.
+        model: `circuit` or `subspace`.
 
     Raises:
         ArgumentError: an unknown model, or a context length beyond what this form of the loss can do.
     """
     if model not in ACTIVE:
         raise ArgumentError("model", model, f"one of {', '.join(ACTIVE)}")
-    closed = task.inputs == "orthonormal" and (model == "circuit" or task.right_angled)
-    longest = _LONGEST[model if closed else "gram"][task.query]
+    longest = _LONGEST[model if has_closed_form(task, model) else "gram"][task.query]
     if longest is not None and task.context_length > longest:
         form = f"{model}, query {task.query}, {task.inputs} inputs at {task.rotation:g} degrees"
         raise ArgumentError("context_length", task.context_length, f"at most {longest} for {form}")
-    return closed
 
 
 def reduced_loss(
@@ -68,14 +80,14 @@ def reduced_loss(
         ValueError: jax_enable_x64 is off.
     """
     require_float64("Reduced losses need")
-    closed = check_length(task, model)
+    check_length(task, model)
     pairs = task.context_length
     if task.inputs == "isotropic":
         if samples < 1:
             raise ArgumentError("samples", samples, "at least 1")
         key = jax.random.fold_in(split_seed(seed).evaluation, pairs)
         return GramLoss(sample_gram_matrices(task, key, samples), task.query)
-    if not closed:
+    if not has_closed_form(task, model):
         return orthonormal_gram_loss(task)
     number = jnp.asarray(pairs, jnp.float64)
     if model == "subspace":

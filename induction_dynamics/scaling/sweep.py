@@ -3,11 +3,11 @@
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
-from induction_dynamics.dynamics.emergence import DEFAULT_MEASURES, Emergence, crossing_targets, emergence_times
+from induction_dynamics.dynamics.emergence import DEFAULT_MEASURES, Emergence, crossing_targets, crossings_of
 from induction_dynamics.dynamics.flow import padded_length, solve_flows
 from induction_dynamics.dynamics.trajectory import Trajectory
 from induction_dynamics.errors import ArgumentError
-from induction_dynamics.reduced.loss import ACTIVE, check_length
+from induction_dynamics.reduced.loss import ACTIVE, check_length, has_closed_form
 from induction_dynamics.task import Task
 from induction_dynamics.training.gradient_descent import check_width, train
 
@@ -82,6 +82,13 @@ class Row:
     samples: int | None
     horizon: float
 
+    @classmethod
+    def of(cls, point: Point, crossing: Emergence) -> "Row":
+        """The row of one crossing in the run of one point."""
+        own = {name: getattr(point, name) for name in ("model", "seed", "batch_size", "step", "samples", "horizon")}
+        task, emerged = dataclasses.asdict(point.task), dataclasses.asdict(crossing)
+        return cls(**task, **own, **emerged, time_unit="flow")
+
 
 def sweep(
     points: Sequence[Point],
@@ -109,8 +116,7 @@ def sweep(
     targets = crossing_targets(measures, thresholds, loss_fractions)
     rows: dict[int, list[Row]] = {}
     for place, trajectory in run_points(points, targets, on_progress):
-        crossings = emergence_times(trajectory, measures=measures, thresholds=thresholds, loss_fractions=loss_fractions)
-        rows[place] = [_row(points[place], crossing) for crossing in crossings]
+        rows[place] = [Row.of(points[place], crossing) for crossing in crossings_of(trajectory, targets)]
     return [row for place in range(len(points)) for row in rows[place]]
 
 
@@ -176,8 +182,7 @@ def _batches(points: Sequence[Point]) -> Iterator[list[int]]:
 
 def _companions(place: int, point: Point) -> object:
     task = point.task
-    alone = point.model == "full" or task.inputs == "isotropic" or (point.model == "subspace" and not task.right_angled)
-    if alone:
+    if point.model == "full" or not has_closed_form(task, point.model):
         return place
     padded = 0 if point.model == "circuit" and task.query == "last" else padded_length(point.model, task.context_length)
     return point.model, task.inputs, task.query, task.rotation, point.horizon, padded
@@ -195,22 +200,3 @@ def _words(points: Sequence[Point]) -> str:
     lengths = [point.task.context_length for point in points]
     span = f"N = {lengths[0]}" if len(lengths) == 1 else f"N = {lengths[0]} to {lengths[-1]}"
     return f"{points[0].model}, query {points[0].task.query}, {span}"
-
-
-def _row(point: Point, crossing: Emergence) -> Row:
-    task = point.task
-    return Row(
-        context_length=task.context_length,
-        embedding_dim=task.embedding_dim,
-        inputs=task.inputs,
-        query=task.query,
-        rotation=task.rotation,
-        model=point.model,
-        time_unit="flow",
-        seed=point.seed,
-        batch_size=point.batch_size,
-        step=point.step,
-        samples=point.samples,
-        horizon=point.horizon,
-        **dataclasses.asdict(crossing),
-    )

@@ -11,9 +11,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from induction_dynamics.dynamics.emergence import LOSS, check_target, emergence_times
+from induction_dynamics.dynamics.emergence import check_target, crossings_of
 from induction_dynamics.dynamics.flow import flow_time_of_steps, learning_rate_of_step
-from induction_dynamics.dynamics.trajectory import Trajectory
+from induction_dynamics.dynamics.trajectory import Trajectory, check_horizon
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.pseudo_parameters import project
 from induction_dynamics.task import Task, sample_sequences, split_seed
@@ -72,8 +72,7 @@ def train(
     Raises:
         ArgumentError: a value out of range.
     """
-    if not (np.isfinite(horizon) and horizon > 0):
-        raise ArgumentError("horizon", horizon, "finite and above 0")
+    check_horizon(horizon)
     if not 0 < step <= LARGEST_STEP:
         raise ArgumentError("step", step, f"a flow time above 0, at most {LARGEST_STEP:g}")
     steps = horizon * task.context_length**2 / step
@@ -160,13 +159,5 @@ def _trajectory(chunks: Sequence[Records], learning_rate: float, task: Task, out
 
 
 def _has_passed(trajectory: Trajectory, stop: Sequence[tuple[str, float]]) -> bool:
-    wanted = set(stop)
-    measures = tuple(dict.fromkeys(measure for measure, _ in stop))
-    levels = [threshold for measure, threshold in stop if measure != LOSS]
-    fractions = [threshold for measure, threshold in stop if measure == LOSS]
-    for emergence in emergence_times(trajectory, measures=measures, thresholds=levels, loss_fractions=fractions):
-        if (emergence.measure, emergence.threshold) in wanted and (
-            emergence.time is None or emergence.sustained is None
-        ):
-            return False
-    return True
+    crossings = crossings_of(trajectory, stop)
+    return all(crossing.time is not None and crossing.sustained is not None for crossing in crossings)

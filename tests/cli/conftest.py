@@ -5,32 +5,15 @@ import math
 
 import pytest
 
+from induction_dynamics.dynamics.emergence import Emergence
 from induction_dynamics.scaling.sweep import Row
 
 FACTORS = {"alpha_3": 1.0, "beta_2": 0.5, "gamma_3": 0.25, "loss": 0.5}
 
 
 def row(point, measure, threshold, time, outcome="emerged"):
-    task = point.task
-    return Row(
-        context_length=task.context_length,
-        embedding_dim=task.embedding_dim,
-        inputs=task.inputs,
-        query=task.query,
-        rotation=task.rotation,
-        model=point.model,
-        measure=measure,
-        threshold=threshold,
-        time=time,
-        time_unit="flow",
-        outcome=outcome,
-        sustained=True if point.model == "full" and time is not None else None,
-        seed=point.seed,
-        batch_size=point.batch_size,
-        step=point.step,
-        samples=point.samples,
-        horizon=point.horizon,
-    )
+    sustained = True if point.model == "full" and time is not None else None
+    return Row.of(point, Emergence(measure, threshold, time, outcome, sustained))
 
 
 def pretend(points, *, measures, thresholds, loss_fractions, on_progress=None):
