@@ -60,6 +60,14 @@ PAIRS: tuple[tuple[int, int], ...] = tuple(
 """Places of the coordinates that share a block, I first: their basis matrices overlap unless M = J."""
 
 
+ROWS: dict[str, int] = {"W1": 2, "W2": 4, "W3": 1}
+COLUMNS: dict[str, int] = {"W1": 2, "W2": 4, "W3": 8}
+"""Shape of each matrix, in units of D."""
+
+PLACES: dict[str, slice] = {"W1": slice(0, 3), "W2": slice(3, 15), "W3": slice(15, 19)}
+"""Which of the coordinates are of which matrix."""
+
+
 class OffSubspace(NamedTuple):
     """||W - sum_k theta_k B_k|| / ||W|| in the Frobenius norm, a matrix at a time and in total; 0 where W = 0."""
 
@@ -67,6 +75,14 @@ class OffSubspace(NamedTuple):
     W2: Float[Array, ""]
     W3: Float[Array, ""]
     total: Float[Array, ""]
+
+
+class MatrixProjection(NamedTuple):
+    """One matrix: its coordinates, ||W - sum_k theta_k B_k||^2 and ||W||^2."""
+
+    coordinates: Float[Array, " of_matrix"]
+    missed: Float[Array, ""]
+    whole: Float[Array, ""]
 
 
 class Projection(NamedTuple):
@@ -99,8 +115,19 @@ def lift(coordinates: Float[Array, "19"], task: Task) -> Weights:
     Args:
         coordinates: theta, in the order of `COORDINATES`.
         task: gives D and the rotation M.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import induction_dynamics as idyn
+        >>> theta = jnp.zeros(19).at[idyn.COORDINATES.index("gamma_3")].set(2.0)
+        >>> weights = idyn.lift(theta, idyn.Task(context_length=1, embedding_dim=4))
+        >>> float(weights.W3[0, 4 * 4]), float(jnp.abs(weights.W1).max())  # 2 I in the block of A2t
+        (2.0, 0.0)
     """
-    return _assemble(jnp.asarray(coordinates), task.embedding_dim, task.rotation)
+    theta = jnp.asarray(coordinates)
+    return Weights(
+        *(_lift_matrix(theta[places], name, task.embedding_dim, task.rotation) for name, places in PLACES.items())
+    )
 
 
 def project(weights: Weights, rotation: float = 90.0) -> Projection:
@@ -112,14 +139,41 @@ def project(weights: Weights, rotation: float = 90.0) -> Projection:
 
     Raises:
         ArgumentError: phi is a multiple of 180 degrees, where the basis is none.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import induction_dynamics as idyn
+        >>> weights = idyn.lift(jnp.arange(19.0), idyn.Task(context_length=1, embedding_dim=4))
+        >>> idyn.project(weights).coordinates.astype(int).tolist()[-4:]
+        [15, 16, 17, 18]
+        >>> W3 = jnp.ones((4, 32))  # 3/4 of each block's squared norm is off the diagonal, and 4 blocks of 8 have no I
+        >>> bool(jnp.isclose(idyn.project(idyn.Weights(weights.W1, weights.W2, W3)).off_subspace.W3 ** 2, 7 / 8))
+        True
+    """
+    parts = [project_matrix(name, getattr(weights, name), rotation) for name in PLACES]
+    missed, whole = jnp.stack([part.missed for part in parts]), jnp.stack([part.whole for part in parts])
+    return Projection(jnp.concatenate([part.coordinates for part in parts]), off_subspace(missed, whole))
+
+
+def project_matrix(name: str, matrix: Float[Array, "rows columns"], rotation: float = 90.0) -> MatrixProjection:
+    """The part of `project` that one matrix has to itself.
+
+    Args:
+        name: `W1`, `W2` or `W3`.
+        matrix: its values.
+        rotation: phi in degrees.
+
+    Raises:
+        ArgumentError: phi is a multiple of 180 degrees, where the basis is none.
     """
     check_rotation(rotation)
     cosine, sine = cosine_and_sine(rotation)
-    dim = weights.embedding_dim
+    dim = matrix.shape[1] // COLUMNS[name]
     values = []
-    for name in COORDINATES:
-        block = _block(weights, BLOCKS[name], dim)
-        if BLOCKS[name].structure == "I":
+    for coordinate in COORDINATES[PLACES[name]]:
+        place = BLOCKS[coordinate]
+        block = matrix[place.row * dim : (place.row + 1) * dim, place.column * dim : (place.column + 1) * dim]
+        if place.structure == "I":
             values.append(jnp.trace(block) / dim)
         else:
             # In the orthogonal basis I, J a block is a I + b J = (a - b cot(phi)) I + (b / sin(phi)) M.
@@ -127,18 +181,18 @@ def project(weights: Weights, rotation: float = 90.0) -> Projection:
             values.append(along_J / sine)
             values[-2] = values[-2] - along_J * (cosine / sine)
     coordinates = jnp.stack(values)
-    nearest = _assemble(coordinates, dim, rotation)
-    whole = jnp.stack([jnp.sum(jnp.square(matrix)) for matrix in (weights.W1, weights.W2, weights.W3)])
-    missed = jnp.stack(
-        [
-            jnp.sum(jnp.square(matrix - near))
-            for matrix, near in zip(
-                (weights.W1, weights.W2, weights.W3), (nearest.W1, nearest.W2, nearest.W3), strict=True
-            )
-        ]
-    )
-    fractions = _fraction(missed, whole)
-    return Projection(coordinates, OffSubspace(*fractions, total=_fraction(jnp.sum(missed), jnp.sum(whole))))
+    nearest = _lift_matrix(coordinates, name, dim, rotation)
+    return MatrixProjection(coordinates, jnp.sum(jnp.square(matrix - nearest)), jnp.sum(jnp.square(matrix)))
+
+
+def off_subspace(missed: Float[Array, "3"], whole: Float[Array, "3"]) -> OffSubspace:
+    """Off-subspace fractions of squared norms, in any common unit.
+
+    Args:
+        missed: ||W - sum_k theta_k B_k||^2 of W1, W2, W3.
+        whole: ||W||^2 of W1, W2, W3.
+    """
+    return OffSubspace(*_fraction(missed, whole), total=_fraction(jnp.sum(missed), jnp.sum(whole)))
 
 
 def rotation_matrix(embedding_dim: int, rotation: float) -> Float[np.ndarray, "dim dim"]:
@@ -155,26 +209,20 @@ def rotation_matrix(embedding_dim: int, rotation: float) -> Float[np.ndarray, "d
     return cosine * np.eye(embedding_dim) + sine * complex_structure
 
 
-def _assemble(coordinates: Float[Array, "19"], dim: int, rotation: float) -> Weights:
+def _lift_matrix(
+    coordinates: Float[Array, " of_matrix"], name: str, dim: int, rotation: float
+) -> Float[Array, "rows columns"]:
     structures = {
         "I": jnp.eye(dim, dtype=coordinates.dtype),
         "M": jnp.asarray(rotation_matrix(dim, rotation), coordinates.dtype),
     }
-    matrices = {
-        "W1": jnp.zeros((2 * dim, 2 * dim), coordinates.dtype),
-        "W2": jnp.zeros((4 * dim, 4 * dim), coordinates.dtype),
-        "W3": jnp.zeros((dim, 8 * dim), coordinates.dtype),
-    }
-    for value, block in zip(coordinates, BLOCKS.values(), strict=True):
+    matrix = jnp.zeros((ROWS[name] * dim, COLUMNS[name] * dim), coordinates.dtype)
+    for value, coordinate in zip(coordinates, COORDINATES[PLACES[name]], strict=True):
+        block = BLOCKS[coordinate]
         rows = slice(block.row * dim, (block.row + 1) * dim)
         columns = slice(block.column * dim, (block.column + 1) * dim)
-        matrices[block.matrix] = matrices[block.matrix].at[rows, columns].add(value * structures[block.structure])
-    return Weights(**matrices)
-
-
-def _block(weights: Weights, block: Block, dim: int) -> Float[Array, "dim dim"]:
-    matrix = getattr(weights, block.matrix)
-    return matrix[block.row * dim : (block.row + 1) * dim, block.column * dim : (block.column + 1) * dim]
+        matrix = matrix.at[rows, columns].add(value * structures[block.structure])
+    return matrix
 
 
 def _along_J(block: Float[Array, "dim dim"]) -> Float[Array, ""]:

@@ -23,6 +23,7 @@ LAYERS = (
     {"task"},
     {"transformer"},
     {"pseudo_parameters"},
+    {"weights_files"},
     {"reduced"},
     {"dynamics.trajectory"},
     {"dynamics.flow", "dynamics.emergence", "dynamics.__init__"},

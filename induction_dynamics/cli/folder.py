@@ -1,10 +1,10 @@
-"""The output folder of a sweep: whose it is, and files that are there whole or not at all."""
+"""The output folder of a command: whose it is, and files that are there whole or not at all."""
 
 import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,18 @@ from induction_dynamics.cli.refusal import Refusal
 from induction_dynamics.cli.values import quoted
 
 CONFIG = "config.json"
-FILES = (CONFIG, "rows.csv", "fits.json", "sweep.json", "emergence_times.png", "emergence_times.svg")
 
 
 @contextlib.contextmanager
-def claimed(typed: str, config: dict[str, Any]) -> Iterator[Path]:
+def claimed(typed: str, config: dict[str, Any], files: Sequence[str]) -> Iterator[Path]:
     """A folder to write to, made if need be and marked with the configuration, so that no other comes to it.
 
     If the block fails, whatever was made for it is removed again.
 
     Args:
         typed: the path as typed.
-        config: the configuration that will be written to it.
+        config: the configuration that will be written to it, as config.json.
+        files: names of the other files that will be.
 
     Raises:
         Refusal: no folder can be written there, or it holds another configuration.
@@ -34,20 +34,20 @@ def claimed(typed: str, config: dict[str, Any]) -> Iterator[Path]:
     marked = False
     try:
         try:
-            _check_owner(path, typed, config)
+            _check_owner(path, typed, config, files)
             for folder in [*reversed(path.parents), path]:
                 if not folder.exists():
                     folder.mkdir(exist_ok=True)
                     made.append(folder)
             marked = _mark(path, config)
-            _check_owner(path, typed, config)
+            _check_owner(path, typed, config, files)
         except OSError as error:
             raise Refusal(
                 f"--output must be a folder that can be written; got {quoted(typed)} ({error.strerror or error})."
             ) from None
         yield path
     except BaseException:
-        if marked and not any(os.path.lexists(path / name) for name in FILES if name != CONFIG):
+        if marked and not any(os.path.lexists(path / name) for name in files):
             (path / CONFIG).unlink(missing_ok=True)
         for folder in reversed(made):
             with contextlib.suppress(OSError):
@@ -90,13 +90,14 @@ def text(content: str) -> Callable[[Path], object]:
     return lambda path: path.write_text(content, encoding="utf-8")
 
 
-def _check_owner(path: Path, typed: str, config: dict[str, Any]) -> None:
+def _check_owner(path: Path, typed: str, config: dict[str, Any], files: Sequence[str]) -> None:
     if path.exists() and not path.is_dir():
         raise Refusal(f"--output must be a folder; got {quoted(typed)}, which is a file.")
-    present = [name for name in FILES if os.path.lexists(path / name)]
+    present = [name for name in (CONFIG, *files) if os.path.lexists(path / name)]
     if present and CONFIG not in present:
         raise Refusal(
-            f"--output must be a folder of this sweep; got {quoted(typed)}, which holds {present[0]} without {CONFIG}."
+            f"--output must be a folder of this command; got {quoted(typed)}, "
+            f"which holds {present[0]} without {CONFIG}."
         )
     if present:
         try:

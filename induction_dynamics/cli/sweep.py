@@ -14,6 +14,8 @@ from induction_dynamics.cli.parsing import Command
 from induction_dynamics.cli.refusal import Refusal
 from induction_dynamics.cli.tables import show
 
+FILES = ("rows.csv", "fits.json", "sweep.json", "emergence_times.png", "emergence_times.svg")
+
 
 def run(options: SweepOptions) -> None:
     """Compute every model at every context length, fit laws, write the folder and print the result.
@@ -26,7 +28,7 @@ def run(options: SweepOptions) -> None:
     points = make_points(lengths, options.model, options)
     device_kind = use_device(options.run.device)
     config = configuration(options, lengths, device_kind)
-    with claimed(options.output, config) as folder:
+    with claimed(options.output, config, FILES) as folder:
         rows = compute(points, options)
         fits, words, notes = fit_rows(rows)
         document = build("sweep", config, rows, fits, notes)

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from induction_dynamics.errors import ArgumentError
+from induction_dynamics.transformer.disentangled import Weights
 
 OUTCOMES: dict[str, str] = {
     "emerged": "every crossing that was waited for has happened",
@@ -45,6 +46,7 @@ class Trajectory:
         off_subspace: ||W - sum_k theta_k B_k|| / ||W||; zero for a reduced model.
         outcome: how the run ended, a key of `OUTCOMES`.
         degree: of the polynomial between records.
+        weights: of the last record of a trained model; None for a reduced one, and where they became infinite.
 
     Raises:
         ValueError: an unknown outcome, or a number of records that is not 1 plus a multiple of the degree.
@@ -56,6 +58,7 @@ class Trajectory:
     off_subspace: Float[np.ndarray, " time"]
     outcome: str
     degree: int = 1
+    weights: Weights | None = None
 
     def __post_init__(self):
         if self.outcome not in OUTCOMES:

@@ -1,5 +1,6 @@
 """Gradient descent of the full model on fresh samples, projected onto the subspace as it goes."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from induction_dynamics.dynamics.emergence import check_target, crossings_of
 from induction_dynamics.dynamics.flow import flow_time_of_steps, learning_rate_of_step
@@ -27,6 +28,13 @@ LARGEST_DIM = 4096
 
 _CHUNK = 64  # steps between two looks from the host
 _MOST_STEPS = 2**31 - 1 - _CHUNK
+
+
+class Pending(NamedTuple):
+    """Between two records: the weights of the last one, and the update that leads to the next."""
+
+    weights: Weights
+    update: PyTree[Array]
 
 
 class Records(NamedTuple):
@@ -66,11 +74,21 @@ def train(
         on_progress: called from the host now and then with steps done, steps at most, and the last loss.
 
     Returns:
-        The run, a record before each step up to the horizon, with the loss on that step's own batch; its outcome is one
-        of `trajectory.OUTCOMES`.
+        The run, a record before each step up to the horizon, with the loss on that step's own batch and the weights of
+        the last record; its outcome is one of `trajectory.OUTCOMES`.
 
     Raises:
         ArgumentError: a value out of range.
+
+    Example:
+        >>> import induction_dynamics as idyn
+        >>> task = idyn.Task(context_length=2, query="uniform")
+        >>> run = idyn.train(task, horizon=10.0, batch_size=64)
+        >>> float(run.time[-1]), run.outcome  # 10 N^2
+        (40.0, 'horizon_reached')
+        >>> found = idyn.project(run.weights)
+        >>> bool(abs(found.coordinates.astype(float) - run.coordinates[-1]).max() < 1e-5)
+        True
     """
     check_horizon(horizon)
     if not 0 < step <= LARGEST_STEP:
@@ -86,12 +104,13 @@ def train(
     learning_rate = learning_rate_of_step(step, task.embedding_dim)
     most = int(steps * (1 + 1e-12)) + 1  # records; the last is at the horizon or just before
     data = split_seed(seed).data
-    weights = zero_weights(task.embedding_dim, dtype)
+    zero = zero_weights(task.embedding_dim, dtype)
+    pending = Pending(weights=zero, update=zero)
     chunks: list[Records] = []
     outcome = "horizon_reached"
     while len(chunks) * _CHUNK < most:
-        begun = jnp.asarray(len(chunks) * _CHUNK, jnp.int32)
-        weights, records = _advance(weights, data, begun, jnp.asarray(learning_rate, dtype), task, batch_size, _CHUNK)
+        span = jnp.asarray([len(chunks) * _CHUNK, most], jnp.int32)
+        pending, records = _advance(pending, data, span, jnp.asarray(learning_rate, dtype), task, batch_size, _CHUNK)
         wanted = most - len(chunks) * _CHUNK
         chunks.append(Records(*(np.asarray(record, np.float64)[:wanted] for record in records)))
         if on_progress is not None:
@@ -104,7 +123,8 @@ def train(
         if stop and look and _has_passed(_trajectory(chunks, learning_rate, task, outcome), stop):
             outcome = "emerged"
             break
-    return _trajectory(chunks, learning_rate, task, outcome)
+    run = _trajectory(chunks, learning_rate, task, outcome)
+    return dataclasses.replace(run, weights=pending.weights if outcome != "nonfinite" else None)
 
 
 def check_width(task: Task) -> None:
@@ -125,28 +145,41 @@ def check_width(task: Task) -> None:
 
 @functools.partial(jax.jit, static_argnames=("task", "batch_size", "steps"))
 def _advance(
-    weights: Weights,
+    pending: Pending,
     data: PRNGKeyArray,
-    begun: Array,
+    span: Int[Array, "2"],
     learning_rate: Float[Array, ""],
     task: Task,
     batch_size: int,
     steps: int,
-) -> tuple[Weights, Records]:
-    """Take `steps` steps; step s draws its batch from the key folded with s, whatever chunk it falls in."""
-    optimizer = optax.sgd(learning_rate)
-    state = optimizer.init(eqx.filter(weights, eqx.is_array))  # empty: plain gradient descent remembers nothing
+) -> tuple[Pending, Records]:
+    """Take `steps` steps; step s draws its batch from the key folded with s, whatever chunk it falls in.
 
-    def one(weights: Weights, index: Array) -> tuple[Weights, Records]:
+    Args:
+        pending: the weights of the last record, and the update that leads to the next.
+        data: key of the data.
+        span: number of the first step, and the number of records after which the weights stay as they are.
+        learning_rate: eta.
+        task: the task.
+        batch_size: B.
+        steps: how many.
+    """
+    begun, most = span
+    optimizer = optax.sgd(learning_rate)
+    state = optimizer.init(eqx.filter(pending.weights, eqx.is_array))  # empty: gradient descent remembers nothing
+
+    def one(pending: Pending, index: Array) -> tuple[Pending, Records]:
+        moves = begun + index < most
+        weights = jax.tree.map(lambda w, u: jnp.where(moves, w + u, w), pending.weights, pending.update)
         key = jax.random.fold_in(data, begun + index)
         sequences = sample_sequences(task, key, batch_size, weights.W1.dtype)
         loss, gradient = jax.value_and_grad(batch_loss)(weights, sequences)
         projection = project(weights, task.rotation)
         records = Records(projection.coordinates, loss, projection.off_subspace.total)
-        updates, _ = optimizer.update(gradient, state)
-        return eqx.apply_updates(weights, updates), records
+        update, _ = optimizer.update(gradient, state)
+        return Pending(weights, update), records
 
-    return jax.lax.scan(one, weights, jnp.arange(steps, dtype=jnp.int32))
+    return jax.lax.scan(one, pending, jnp.arange(steps, dtype=jnp.int32))
 
 
 def _trajectory(chunks: Sequence[Records], learning_rate: float, task: Task, outcome: str) -> Trajectory:

@@ -172,11 +172,11 @@ def test_files_are_renamed_only_when_all_are_written(tmp_path):
 
 def test_the_second_of_two_at_once_is_refused(tmp_path):
     path = str(tmp_path / "out")
-    with folders.claimed(path, {"seed": 0}):
+    with folders.claimed(path, {"seed": 0}, ()):
         with pytest.raises(folders.Refusal, match="is another .other seed."):
-            with folders.claimed(path, {"seed": 1}):
+            with folders.claimed(path, {"seed": 1}, ()):
                 pass
-        with folders.claimed(path, {"seed": 0}):
+        with folders.claimed(path, {"seed": 0}, ()):
             pass
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["config.json"]
 

@@ -58,10 +58,11 @@ def test_the_reduced_flow_lowers(model, task):
 def test_one_training_step_lowers(inputs, rotation, platform):
     task = Task(3, inputs=inputs, query="uniform", rotation=rotation)
 
-    def step(weights, data, begun, learning_rate):
-        return gradient_descent._advance(weights, data, begun, learning_rate, task, 8, 1)
+    def step(weights, data, span, learning_rate):
+        pending = gradient_descent.Pending(weights, weights)
+        return gradient_descent._advance(pending, data, span, learning_rate, task, 8, 1)
 
-    arguments = zero_weights(task.embedding_dim), split_seed(0).data, jnp.asarray(0, jnp.int32), jnp.float32(2.0)
+    arguments = zero_weights(task.embedding_dim), split_seed(0).data, jnp.asarray([0, 1], jnp.int32), jnp.float32(2.0)
     exported = lowered(step, platform, *arguments)
     assert exported.platforms == (platform,)
     assert "callback" not in exported.mlir_module()

@@ -1,0 +1,201 @@
+"""The reduced flow and the trained full model on one time axis: values, residual, and its standard error over seeds."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from induction_dynamics.dynamics.emergence import MEASURES
+from induction_dynamics.dynamics.flow import solve_flow
+from induction_dynamics.dynamics.trajectory import Trajectory
+from induction_dynamics.errors import ArgumentError
+from induction_dynamics.reduced.loss import check_length
+from induction_dynamics.task import Task
+from induction_dynamics.training.gradient_descent import check_width, train
+
+MOST_TIMES = 401
+"""Records kept of a run, evenly spaced; a coordinate changes little between two of them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Deviation:
+    """Where one measure of the trained model is furthest from the reduced flow, in the mean over the seeds.
+
+    Args:
+        measure: a coordinate or `loss`.
+        residual: mean over the seeds of trained minus reduced, of the largest size over the run.
+        time: flow time at which it is so large.
+        standard_error: of that mean; None with a single seed.
+        reduced: value of the reduced flow then, in the mean over the seeds.
+        trained: value of the trained model then, in the mean over the seeds.
+        largest_of_a_seed: largest |trained - reduced| of any seed at any time.
+    """
+
+    measure: str
+    residual: float
+    time: float
+    standard_error: float | None
+    reduced: float
+    trained: float
+    largest_of_a_seed: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Runs of one task, the reduced flow and the trained model, a pair for each seed.
+
+    Args:
+        task: the task.
+        seeds: of the pairs.
+        time: t, flow times that all runs reach, at records of the trained ones.
+        reduced: flow of all 19 coordinates for each seed; all the same where its loss is exact, each on its own Gram
+            matrices where it is sampled.
+        trained: gradient descent on all weights for each seed; its loss is that of each step's own batch.
+    """
+
+    task: Task
+    seeds: tuple[int, ...]
+    time: Float[np.ndarray, " time"]
+    reduced: tuple[Trajectory, ...]
+    trained: tuple[Trajectory, ...]
+
+    @functools.cached_property
+    def reduced_values(self) -> Float[np.ndarray, "seed time 20"]:
+        """Coordinates and loss of the reduced flow, in the order of `emergence.MEASURES`."""
+        return np.stack([_values(run, self.time) for run in self.reduced])
+
+    @functools.cached_property
+    def trained_values(self) -> Float[np.ndarray, "seed time 20"]:
+        """Coordinates and loss of the trained model, in the order of `emergence.MEASURES`."""
+        return np.stack([_values(run, self.time) for run in self.trained])
+
+    @property
+    def off_subspace(self) -> Float[np.ndarray, "seed time"]:
+        """||W - sum_k theta_k B_k|| / ||W|| of the trained model."""
+        return np.stack([run.off_subspace[np.searchsorted(run.time, self.time)] for run in self.trained])
+
+    @property
+    def residual(self) -> Float[np.ndarray, "time 20"]:
+        """Mean over the seeds of trained minus reduced."""
+        return np.mean(self.trained_values - self.reduced_values, axis=0)
+
+    @property
+    def standard_error(self) -> Float[np.ndarray, "time 20"] | None:
+        """Standard error of the residual over the seeds, s / sqrt(seeds); None with a single seed."""
+        if len(self.seeds) < 2:
+            return None
+        return np.std(self.trained_values - self.reduced_values, axis=0, ddof=1) / math.sqrt(len(self.seeds))
+
+    def largest_deviations(self) -> list[Deviation]:
+        """The largest deviation of each measure, in the order of `emergence.MEASURES`."""
+        residual, error = self.residual, self.standard_error
+        reduced, trained = self.reduced_values.mean(axis=0), self.trained_values.mean(axis=0)
+        single = np.max(np.abs(self.trained_values - self.reduced_values), axis=(0, 1))
+        places = np.argmax(np.abs(residual), axis=0)
+        return [
+            Deviation(
+                measure=measure,
+                residual=float(residual[place, k]),
+                time=float(self.time[place]),
+                standard_error=None if error is None else float(error[place, k]),
+                reduced=float(reduced[place, k]),
+                trained=float(trained[place, k]),
+                largest_of_a_seed=float(single[k]),
+            )
+            for k, (measure, place) in enumerate(zip(MEASURES, places, strict=True))
+        ]
+
+
+def compare(
+    task: Task,
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    horizon: float = 4.0,
+    batch_size: int = 256,
+    step: float = 0.25,
+    samples: int = 2048,
+    on_progress: Callable[[int, int, str], None] | None = None,
+) -> Comparison:
+    r"""Run the reduced flow of all 19 coordinates and the training of the full model from zero, on one time axis.
+
+    Residual: r_k(t) = mean over seeds of [theta_k(t) of the trained weights - theta_k(t) of the reduced flow], with
+    its standard error over the seeds. On isotropic inputs the reduced loss is sampled anew for each seed, so the
+    standard error contains the sampling error of both.
+
+    Args:
+        task: the task, with N and D.
+        seeds: at least one, each for a pair of runs; repeated ones count once.
+        horizon: flow time to which all run, in units of N^2.
+        batch_size: B, sequences per training step.
+        step: flow time per training step.
+        samples: Gram matrices in the reduced loss (isotropic inputs only).
+        on_progress: called now and then with runs done, runs in all, and words.
+
+    Returns:
+        The runs; where one ends early (see its outcome), the times compared end there too.
+
+    Raises:
+        ArgumentError: a value out of range.
+        ValueError: jax_enable_x64 is off.
+
+    Example:
+        >>> import jax
+        >>> jax.config.update("jax_enable_x64", True)
+        >>> import induction_dynamics as idyn
+        >>> task = idyn.Task(context_length=2, query="uniform")
+        >>> comparison = idyn.compare(task, seeds=(0, 1), horizon=5.0, batch_size=64)
+        >>> comparison.residual.shape == (len(comparison.time), 20)
+        True
+        >>> worst = comparison.largest_deviations()[2]
+        >>> worst.measure, abs(worst.residual) < 0.5
+        ('alpha_3', True)
+    """
+    seeds = tuple(dict.fromkeys(seeds))
+    if not seeds:
+        raise ArgumentError("seeds", seeds, "at least one seed")
+    # before anything is computed
+    check_length(task, "subspace")
+    check_width(task)
+    sampled = task.inputs == "isotropic"
+    total = (len(seeds) if sampled else 1) + len(seeds)
+    tell = on_progress or (lambda done, total, words: None)
+
+    trained: list[Trajectory] = []
+    for done, seed in enumerate(seeds):
+        words = f"full, N = {task.context_length}, seed {seed}"
+        tell(done, total, words)
+        run = train(
+            task,
+            horizon=horizon,
+            batch_size=batch_size,
+            step=step,
+            seed=seed,
+            on_progress=lambda steps, most, loss, done=done, words=words: tell(
+                done, total, f"{words}: {steps} of {most} steps, loss {loss:.3f}"
+            ),
+        )
+        trained.append(run)
+    reduced: list[Trajectory] = []
+    for seed in seeds if sampled else seeds[:1]:
+        tell(len(trained) + len(reduced), total, f"subspace, N = {task.context_length}")
+        reduced.append(solve_flow(task, "subspace", horizon=horizon, samples=samples, seed=seed))
+    tell(total, total, f"N = {task.context_length}")
+    if not sampled:
+        reduced *= len(seeds)
+    return Comparison(task, seeds, _common_times(reduced, trained), tuple(reduced), tuple(trained))
+
+
+def _common_times(reduced: Sequence[Trajectory], trained: Sequence[Trajectory]) -> Float[np.ndarray, " time"]:
+    end = min(run.time[-1] for run in (*reduced, *trained))
+    shortest = min(trained, key=lambda run: len(run.time))
+    times = shortest.time[shortest.time <= end]
+    places = np.linspace(0, len(times) - 1, min(len(times), MOST_TIMES)).round().astype(int)
+    return times[places]
+
+
+def _values(run: Trajectory, time: Float[np.ndarray, " time"]) -> Float[np.ndarray, "time 20"]:
+    coordinates, loss = run.at(time)
+    return np.concatenate([coordinates, loss[:, None]], axis=1)
