@@ -41,7 +41,7 @@ format: setup
 	@$(BIN)/ruff check --fix .
 
 figures: setup
-	@$(BIN)/python -m experiments.figures --output $(TO)
+	@$(BIN)/python -m experiments.figures --output $(TO) $(if $(ONLY),--only $(ONLY))
 
 # No index lines: a lock must not name a registry.
 lock: setup

@@ -1,6 +1,6 @@
-"""The main job: emergence times over context lengths, reduced and trained, on one time axis, with fitted laws.
+"""The main job in two minutes, told at the terminal: `python -m experiments.demo --output build/demo` (`make demo`).
 
-`python -m experiments.demo --output build/demo` (`make demo`) writes the document sweep.json, rows.csv and the figure.
+The same runs as `context_length_scaling`, but for the longest trainings.
 """
 
 import dataclasses
@@ -10,23 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import tyro
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from induction_dynamics.cli.document import as_csv, as_json, build, fit_rows, versions
-from induction_dynamics.cli.folder import text, write_all
-from induction_dynamics.cli.progress import progress
+from experiments import context_length_scaling
+from experiments.context_length_scaling import MEASURES, ScalingConfig
 from induction_dynamics.cli.tables import LAWS_TITLE
-from induction_dynamics.plotting.emergence_times import plot_emergence_times
-from induction_dynamics.plotting.style import save_figure
-from induction_dynamics.scaling.sweep import Point, Row, sweep
-from induction_dynamics.task import Task
-
-MEASURES = ("gamma_3", "beta_2", "alpha_3", "loss")
-
 
 _OPENING = """\
 When does an induction head emerge? Times T, in flow time, at which gamma_3,
@@ -40,80 +31,36 @@ inputs:
 
 
 @dataclasses.dataclass(frozen=True)
-class DemoConfig:
-    """What is run.
-
-    Args:
-        output: folder for the document, the table and the figure.
-        circuit_lengths: N of the three-coordinate flow, both queries.
-        subspace_lengths: N of the nineteen-coordinate flow, both queries.
-        full_lengths: N of the trained full model, query uniform.
-        batch_size: sequences per training step.
-        step: flow time per training step.
-        seed: of the training data.
-    """
+class DemoConfig(ScalingConfig):
+    """What is run: as `ScalingConfig` says, with fewer trained models."""
 
     output: Path = Path("build/demo")
-    circuit_lengths: tuple[int, ...] = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
-    subspace_lengths: tuple[int, ...] = (4, 6, 8, 16, 32, 64)
     full_lengths: tuple[int, ...] = (4, 6, 8)
-    batch_size: int = 256
-    step: float = 0.25
-    seed: int = 0
+    full_lengths_last: tuple[int, ...] = ()
 
 
 def main(config: DemoConfig) -> dict[str, Any]:
-    """Run the main job and return its document."""
-    jax.config.update("jax_enable_x64", True)
+    """Run the main job, print its table and its laws, and return its document."""
     console = Console(highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = 80
     begun = time.monotonic()
     print(_OPENING, flush=True)
-    with progress(lines=True) as on_progress:
-        rows = sweep(_points(config), measures=MEASURES, on_progress=on_progress)
-    fits, words, notes = fit_rows(rows)
-    settings = dataclasses.asdict(config) | {"output": None, "command": "make demo", "versions": versions()}
-    document = build("sweep", settings, rows, fits, notes)
-    figure = plot_emergence_times(document["rows"], document["fits"])
-    config.output.mkdir(parents=True, exist_ok=True)
-    write_all(
-        config.output,
-        {
-            "sweep.json": text(as_json(document)),
-            "rows.csv": text(as_csv(document["rows"])),
-            "emergence_times.png": lambda path: save_figure(figure, path),
-            "emergence_times.svg": lambda path: save_figure(figure, path),
-        },
-    )
-    console.print(_table(rows))
+    document, words = context_length_scaling.main(config, command="make demo")
+    console.print(_table(document["rows"]))
     print()
     print("full/subspace: the trained model against the reduced flow; 1 is agreement.\n")
     print(LAWS_TITLE)
-    for line in [*words, *notes]:
+    for line in [*words, *document["notes"]]:
         print(textwrap.fill(line, 80, initial_indent="  ", subsequent_indent="    "))
     seconds = time.monotonic() - begun
-    print(f"\n{seconds:.0f} s. In {config.output}: sweep.json, rows.csv, emergence_times.png, .svg")
+    print(f"\n{seconds:.0f} s. In {config.output}: sweep.json, rows.csv, config.json, emergence_times.png, .svg")
     return document
 
 
-def _points(config: DemoConfig) -> list[Point]:
-    reduced = [
-        Point(Task(length, query=query), model)
-        for model, lengths in (("circuit", config.circuit_lengths), ("subspace", config.subspace_lengths))
-        for query in ("last", "uniform")
-        for length in lengths
-    ]
-    trained = [
-        Point(Task(length, query="uniform"), "full", seed=config.seed, batch_size=config.batch_size, step=config.step)
-        for length in config.full_lengths
-    ]
-    return reduced + trained
-
-
-def _table(rows: Sequence[Row]) -> Table:
-    times = {(row.query, row.model, row.context_length, row.measure): row.time for row in rows}
-    runs = list(dict.fromkeys((row.query, row.model, row.context_length) for row in rows))
+def _table(rows: Sequence[dict[str, Any]]) -> Table:
+    times = {(row["query"], row["model"], row["context_length"], row["measure"]): row["time"] for row in rows}
+    runs = list(dict.fromkeys((row["query"], row["model"], row["context_length"]) for row in rows))
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name in ("query", "model", "N", *MEASURES):
         table.add_column(name, justify="left" if name in ("query", "model") else "right", no_wrap=True)

@@ -5,23 +5,42 @@ from pathlib import Path
 
 import tyro
 
-from experiments import demo
+from experiments import (
+    circuit_picture,
+    context_length_scaling,
+    coordinates_at_rest,
+    emergence_order,
+    reduced_vs_full,
+)
+
+EXPERIMENTS = {
+    "emergence_order": lambda folder: emergence_order.main(emergence_order.OrderConfig(folder)),
+    "context_length_scaling": lambda folder: context_length_scaling.main(context_length_scaling.ScalingConfig(folder)),
+    "reduced_vs_full": lambda folder: reduced_vs_full.main(reduced_vs_full.OverlayConfig(folder)),
+    "coordinates_at_rest": lambda folder: coordinates_at_rest.main(coordinates_at_rest.RestConfig(folder)),
+    "circuit_picture": lambda folder: circuit_picture.main(circuit_picture.CircuitConfig(folder)),
+}
+"""What makes each folder of figures/, with the configuration whose numbers are committed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FiguresConfig:
-    """Where the pictures go.
+    """Which pictures are made, and where they go.
 
     Args:
         output: folder; `figures` replaces those that are committed.
+        only: names of the experiments to run; by default all.
     """
 
     output: Path = Path("build/figures")
+    only: tuple[str, ...] = ()
 
 
 def main(config: FiguresConfig) -> None:
-    """Run every experiment with the configuration whose numbers are committed."""
-    demo.main(demo.DemoConfig(output=config.output / "emergence_times"))
+    """Run the experiments."""
+    for name in config.only or EXPERIMENTS:
+        print(f"{name} ...", flush=True)
+        EXPERIMENTS[name](config.output / name)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,14 @@ if TYPE_CHECKING:
     from induction_dynamics.dynamics.flow import solve_flow as solve_flow
     from induction_dynamics.dynamics.trajectory import Trajectory as Trajectory
     from induction_dynamics.errors import ArgumentError as ArgumentError
+    from induction_dynamics.plotting.attention import plot_attention as plot_attention
+    from induction_dynamics.plotting.checkpoints import plot_checkpoints as plot_checkpoints
+    from induction_dynamics.plotting.comparison import plot_comparison as plot_comparison
     from induction_dynamics.plotting.coordinates import plot_coordinates as plot_coordinates
+    from induction_dynamics.plotting.coordinates_at_rest import plot_coordinates_at_rest as plot_coordinates_at_rest
+    from induction_dynamics.plotting.emergence_order import plot_emergence_order as plot_emergence_order
     from induction_dynamics.plotting.emergence_times import plot_emergence_times as plot_emergence_times
+    from induction_dynamics.plotting.weights import plot_weights as plot_weights
     from induction_dynamics.pseudo_parameters import COORDINATES as COORDINATES
     from induction_dynamics.pseudo_parameters import lift as lift
     from induction_dynamics.pseudo_parameters import project as project
@@ -25,29 +31,49 @@ if TYPE_CHECKING:
     from induction_dynamics.scaling.sweep import Point as Point
     from induction_dynamics.scaling.sweep import sweep as sweep
     from induction_dynamics.task import Task as Task
+    from induction_dynamics.task import sample_sequences as sample_sequences
+    from induction_dynamics.training.comparison import Comparison as Comparison
+    from induction_dynamics.training.comparison import compare as compare
     from induction_dynamics.training.gradient_descent import train as train
     from induction_dynamics.transformer.disentangled import Weights as Weights
+    from induction_dynamics.transformer.disentangled import forward as forward
+    from induction_dynamics.weights_files import load_weights as load_weights
+    from induction_dynamics.weights_files import project_file as project_file
+    from induction_dynamics.weights_files import save_weights as save_weights
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "ArgumentError": "errors",
     "COORDINATES": "pseudo_parameters",
+    "Comparison": "training.comparison",
     "Emergence": "dynamics.emergence",
     "Point": "scaling.sweep",
     "Task": "task",
     "Trajectory": "dynamics.trajectory",
     "Weights": "transformer.disentangled",
+    "compare": "training.comparison",
     "describe_fits": "scaling.laws",
     "emergence_order": "dynamics.emergence",
     "emergence_times": "dynamics.emergence",
     "fit_laws": "scaling.laws",
     "flow_time_of_steps": "dynamics.flow",
+    "forward": "transformer.disentangled",
     "lift": "pseudo_parameters",
+    "load_weights": "weights_files",
     "local_exponents": "scaling.laws",
+    "plot_attention": "plotting.attention",
+    "plot_checkpoints": "plotting.checkpoints",
+    "plot_comparison": "plotting.comparison",
     "plot_coordinates": "plotting.coordinates",
+    "plot_coordinates_at_rest": "plotting.coordinates_at_rest",
+    "plot_emergence_order": "plotting.emergence_order",
     "plot_emergence_times": "plotting.emergence_times",
+    "plot_weights": "plotting.weights",
     "project": "pseudo_parameters",
+    "project_file": "weights_files",
+    "sample_sequences": "task",
+    "save_weights": "weights_files",
     "solve_flow": "dynamics.flow",
     "sweep": "scaling.sweep",
     "train": "training.gradient_descent",

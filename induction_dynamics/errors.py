@@ -8,6 +8,14 @@ class ArgumentError(ValueError):
         argument: name of the argument, as in the signature (`context_length`).
         value: what was given; quoted in the message.
         allowed: what is allowed, to follow "must be".
+
+    Example:
+        >>> from induction_dynamics import ArgumentError, Task
+        >>> try:
+        ...     Task(context_length=0)
+        ... except ArgumentError as error:
+        ...     print(error.argument, error.value, error, sep=" | ")
+        context_length | 0 | context_length must be a whole number of pairs, at least 1; got 0.
     """
 
     def __init__(self, argument: str, value: object, allowed: str):

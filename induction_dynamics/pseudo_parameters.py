@@ -23,7 +23,9 @@ class Block(NamedTuple):
     structure: str
 
 
-# Streams, in the order of the concatenated residual stream: t, r, A1t, A1r, A2t, A2r, A2A1t, A2A1r.
+STREAMS: tuple[str, ...] = ("t", "r", "A1t", "A1r", "A2t", "A2r", "A2A1t", "A2A1r")
+"""Parts of the residual stream in their order: tokens, position vectors, and what each layer retrieved of them."""
+
 _T, _R, _A1T, _A1R, _A2T, _A2A1T = 0, 1, 2, 3, 4, 6
 
 BLOCKS: dict[str, Block] = {
@@ -214,7 +216,7 @@ def _lift_matrix(
 ) -> Float[Array, "rows columns"]:
     structures = {
         "I": jnp.eye(dim, dtype=coordinates.dtype),
-        "M": jnp.asarray(rotation_matrix(dim, rotation), coordinates.dtype),
+        "M": _rotation(dim, rotation, coordinates.dtype),
     }
     matrix = jnp.zeros((ROWS[name] * dim, COLUMNS[name] * dim), coordinates.dtype)
     for value, coordinate in zip(coordinates, COORDINATES[PLACES[name]], strict=True):
@@ -223,6 +225,13 @@ def _lift_matrix(
         columns = slice(block.column * dim, (block.column + 1) * dim)
         matrix = matrix.at[rows, columns].add(value * structures[block.structure])
     return matrix
+
+
+def _rotation(dim: int, rotation: float, dtype: jnp.dtype | type) -> Float[Array, "dim dim"]:
+    """M, made where it is needed: as a constant it would be part of every compiled program."""
+    cosine, sine = (jnp.asarray(value, dtype) for value in cosine_and_sine(rotation))
+    quarter_turn = jnp.roll(jnp.eye(dim, dtype=dtype), dim // 2, axis=0).at[: dim // 2].multiply(-1)
+    return cosine * jnp.eye(dim, dtype=dtype) + sine * quarter_turn
 
 
 def _along_J(block: Float[Array, "dim dim"]) -> Float[Array, ""]:

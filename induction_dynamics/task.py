@@ -40,6 +40,16 @@ class Task:
 
     Raises:
         ArgumentError: a value out of range; the message names the argument and what is allowed.
+
+    Example:
+        >>> from induction_dynamics import Task
+        >>> task = Task(context_length=8, query="uniform")
+        >>> task.sequence_length, task.embedding_dim, task.rotation
+        (17, 18, 90.0)
+        >>> Task(context_length=8, query="first")
+        Traceback (most recent call last):
+            ...
+        induction_dynamics.errors.ArgumentError: query must be one of last, uniform; got 'first'.
     """
 
     context_length: int
@@ -180,6 +190,16 @@ def sample_sequences(
         key: jax random key (`jax.random.key`).
         batch_size: B, number of sequences.
         dtype: floating type of the vectors.
+
+    Example:
+        >>> import jax
+        >>> from induction_dynamics import Task
+        >>> sequences = sample_sequences(Task(4, query="uniform"), jax.random.key(0), batch_size=3)
+        >>> sequences.tokens.shape, sequences.positions.shape, sequences.target.shape
+        ((3, 9, 10), (3, 9, 10), (3, 10))
+        >>> q = int(sequences.query[0])
+        >>> bool((sequences.tokens[0, -1] == sequences.tokens[0, 2 * q]).all())  # the query repeats item q
+        True
     """
     key_tokens, key_positions, key_query = jax.random.split(key, 3)
     pairs, dim = task.context_length, task.embedding_dim

@@ -1,11 +1,15 @@
 """Weights on disk: arrays W1, W2, W3 in an .npz or .safetensors file, never pickled, read one matrix at a time."""
 
+import functools
+import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,9 +30,8 @@ from induction_dynamics.transformer.disentangled import Weights
 SUFFIXES = (".npz", ".safetensors")
 MATRICES: tuple[str, ...] = tuple(ROWS)
 
-T = TypeVar("T")
-
 _LARGEST = 1e300  # coordinates are at most a thousand times as large, so they do not overflow
+_SAFETENSORS_REAL = "F64 F32 F16 BF16 I64 I32 I16 I8 U64 U32 U16 U8".split()
 
 _project_matrix = jax.jit(project_matrix, static_argnames=("name", "rotation"))
 
@@ -37,7 +40,8 @@ def save_weights(weights: Weights, path: str | Path) -> Path:
     """Write W1, W2, W3 under these names; the file is there whole or not at all.
 
     Args:
-        weights: of any floating type.
+        weights: of any floating type; one that the format does not know (bfloat16 in .npz, 8 bits in both) is written
+            as float32, which holds it exactly.
         path: file name ending in .npz or .safetensors; an earlier file of that name is replaced.
 
     Returns:
@@ -58,8 +62,8 @@ def save_weights(weights: Weights, path: str | Path) -> Path:
     """
     path = Path(path)
     check_suffix(path)
-    arrays = {name: np.asarray(getattr(weights, name)) for name in MATRICES}
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+    arrays = {name: _storable(np.asarray(getattr(weights, name)), path.suffix) for name in MATRICES}
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".weights.") as folder:
         written = Path(folder) / path.name
         if path.suffix == ".npz":
             np.savez(written, allow_pickle=False, **arrays)
@@ -72,10 +76,13 @@ def save_weights(weights: Weights, path: str | Path) -> Path:
 
 
 def load_weights(path: str | Path) -> Weights:
-    """Read weights, in the floating type that they are stored in.
+    """Read weights, in the floating type that they are stored in; whole numbers become float64.
+
+    As everywhere in jax, float64 is float32 unless jax_enable_x64 is on.
 
     Args:
-        path: an .npz or .safetensors file with arrays W1 (2D x 2D), W2 (4D x 4D) and W3 (D x 8D), D even.
+        path: an .npz or .safetensors file with arrays W1 (2D x 2D), W2 (4D x 4D) and W3 (D x 8D), D even; others in
+            it are left alone.
 
     Raises:
         ArgumentError: the file is missing, is no such file, or holds anything but finite numbers.
@@ -90,7 +97,13 @@ def load_weights(path: str | Path) -> Weights:
         ...     idyn.load_weights(path).embedding_dim
         2
     """
-    return Weights(**{name: jnp.asarray(matrix) for name, matrix in _matrices(Path(path))})
+    path, found = Path(path), {}
+    for name, matrix in _matrices(path):
+        dtype = jax.dtypes.canonicalize_dtype(_floating(matrix.dtype))
+        if _largest(matrix) > float(jnp.finfo(dtype).max):
+            raise _refusal(path, f"{name} has an entry too large for {dtype}, and jax_enable_x64 is off")
+        found[name] = jnp.asarray(matrix.astype(dtype))
+    return Weights(**found)
 
 
 def project_file(path: str | Path, rotation: float = 90.0) -> Projection:
@@ -121,16 +134,38 @@ def project_file(path: str | Path, rotation: float = 90.0) -> Projection:
     require_float64("Projections of files need")
     check_rotation(rotation)
     parts: list[MatrixProjection] = []
-    scales: list[float] = []
+    exponents: list[int] = []
     for name, matrix in _matrices(Path(path)):
-        # In units of a power of two near its largest entry, so that no square overflows or vanishes.
-        scales.append(float(np.ldexp(1.0, np.frexp(_largest(matrix))[1])))
-        parts.append(_project_matrix(name, jnp.asarray(matrix, jnp.float64) / scales[-1], rotation))
+        # In units of a power of two near its largest entry, so that no square overflows or vanishes; by numpy, since
+        # XLA takes the smallest numbers for 0.
+        exponents.append(int(np.frexp(_largest(matrix))[1]))
+        scaled = matrix.astype(np.float64)
+        del matrix  # the next is read into its place
+        np.ldexp(scaled, -exponents[-1], out=scaled)
+        parts.append(_project_matrix(name, jnp.asarray(scaled), rotation))
+        del scaled
     missed, whole = jnp.stack([part.missed for part in parts]), jnp.stack([part.whole for part in parts])
-    each, together = off_subspace(missed, whole), jnp.square(jnp.asarray(scales) / max(scales))
-    coordinates = [scale * part.coordinates for scale, part in zip(scales, parts, strict=True)]
-    total = off_subspace(together * missed, together * whole).total
-    return Projection(jnp.concatenate(coordinates), each._replace(total=total))
+    largest = max((exponent for exponent, part in zip(exponents, parts, strict=True) if part.whole > 0), default=0)
+    # A matrix of zeros has a unit like any other, but no weight.
+    units = jnp.asarray([np.ldexp(1.0, min(2 * (exponent - largest), 0)) for exponent in exponents])
+    coordinates = [
+        np.ldexp(np.asarray(part.coordinates), exponent) for exponent, part in zip(exponents, parts, strict=True)
+    ]
+    total = off_subspace(units * missed, units * whole).total
+    return Projection(jnp.asarray(np.concatenate(coordinates)), off_subspace(missed, whole)._replace(total=total))
+
+
+def stored_dim(path: str | Path) -> int:
+    """D of weights on disk, from the shapes alone.
+
+    Args:
+        path: see `load_weights`.
+
+    Raises:
+        ArgumentError: see `load_weights`; of the numbers nothing is known yet.
+    """
+    with _opened(Path(path)) as arrays:
+        return arrays["W3"].shape[0]
 
 
 def check_suffix(path: Path) -> None:
@@ -143,19 +178,21 @@ def check_suffix(path: Path) -> None:
         raise ArgumentError("path", str(path), f"a file name ending in {' or '.join(SUFFIXES)}")
 
 
+class _Stored(NamedTuple):
+    """One array of a file, of which no number has been read."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    real: bool
+    read: Callable[[], np.ndarray]
+
+
 def _matrices(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """W1, W2, W3 in turn, each checked and forgotten before the next is read."""
-    with _opened(path) as (names, read):
-        dim = 0
+    with _opened(path) as arrays:
         for name in MATRICES:
-            if name not in names:
-                raise _refusal(path, f"{name} is missing")
-            matrix = read(name)
-            if not jnp.issubdtype(matrix.dtype, jnp.floating) and not jnp.issubdtype(matrix.dtype, jnp.integer):
-                raise _refusal(path, f"{name} holds {matrix.dtype}, not real numbers")
-            dim = dim or (matrix.shape[-1] if matrix.ndim else 0) // COLUMNS[name]
-            if dim < 2 or dim % 2 or matrix.shape != (ROWS[name] * dim, COLUMNS[name] * dim):
-                raise _refusal(path, f"{name} has the shape {matrix.shape}")
+            with _refusing(path):
+                matrix = arrays[name].read()
             if not _largest(matrix) <= _LARGEST:
                 raise _refusal(path, f"{name} has an entry that is NaN, infinite or above {_LARGEST:g}")
             yield name, matrix
@@ -163,42 +200,105 @@ def _matrices(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Sequence[str], Callable[[str], np.ndarray]]]:
-    """Names of the arrays of a file, and what reads one of them."""
+def _opened(path: Path) -> Iterator[dict[str, _Stored]]:
+    """W1, W2, W3 of a file, of shapes that fit each other."""
     check_suffix(path)
+    with ExitStack() as stack:
+        with _refusing(path):
+            if path.is_dir():
+                raise IsADirectoryError
+            if path.exists() and not path.is_file():
+                raise ValueError("a device or a pipe, at which reading may never end")
+            arrays = (_npz if path.suffix == ".npz" else _safetensors)(path, stack)
+        dim = 0
+        for name in MATRICES:
+            if name not in arrays:
+                raise _refusal(path, f"{name} is missing")
+            array = arrays[name]
+            if not array.real:
+                raise _refusal(path, f"{name} holds {array.dtype}, not real numbers")
+            dim = dim or (array.shape[-1] if array.shape else 0) // COLUMNS[name]
+            if dim < 2 or dim % 2 or array.shape != (ROWS[name] * dim, COLUMNS[name] * dim):
+                raise _refusal(path, f"{name} has the shape {array.shape}")
+        yield arrays
 
-    def guarded(read: Callable[..., T], *arguments: Any, **options: Any) -> T:
-        # Whatever a parser raises on a file of unknown origin, it says that this file is not one of weights.
-        try:
-            return read(*arguments, **options)
-        except FileNotFoundError:
-            raise _refusal(path, "there is no such file") from None
-        except IsADirectoryError:
-            raise _refusal(path, "it is a folder") from None
-        except PermissionError:
-            raise _refusal(path, "it may not be read") from None
-        except MemoryError:
-            raise _refusal(path, "it does not fit into memory") from None
-        except Exception:
-            raise _refusal(path, "it is damaged or of another kind") from None
 
-    if path.suffix == ".npz":
-        file = guarded(np.load, path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise _refusal(path, "it holds a single array")
-        with file:
-            yield file.files, lambda name: guarded(file.__getitem__, name)
-    else:
-        # named here since only these files need it
-        from safetensors import safe_open
+def _npz(path: Path, stack: ExitStack) -> dict[str, _Stored]:
+    archive = stack.enter_context(zipfile.ZipFile(path))
+    present = set(archive.namelist())
+    return {name: _npy(archive, f"{name}.npy") for name in MATRICES if f"{name}.npy" in present}
 
-        with guarded(safe_open, path, framework="numpy") as file:
-            yield list(file.keys()), lambda name: guarded(file.get_tensor, name)
+
+def _npy(archive: zipfile.ZipFile, member: str) -> _Stored:
+    entry = archive.getinfo(member)
+    with archive.open(entry) as stream:
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError("compressed in a way that numpy never does")
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise ValueError("a version that is for structured arrays")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        real = dtype.kind in "fiu"
+        # Else a header could ask for any amount of memory.
+        if real and math.prod(shape) * dtype.itemsize != entry.file_size - stream.tell():
+            raise ValueError("more numbers, or fewer, than the shape says")
+
+    def read() -> np.ndarray:
+        with archive.open(entry) as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+
+    return _Stored(shape, str(dtype), real, read)
+
+
+def _safetensors(path: Path, stack: ExitStack) -> dict[str, _Stored]:
+    # named here since only these files need it
+    from safetensors import safe_open
+
+    file = stack.enter_context(safe_open(path, framework="numpy"))
+    arrays = {}
+    for name in set(MATRICES).intersection(file.keys()):
+        part = file.get_slice(name)
+        dtype = part.get_dtype()
+        read = functools.partial(file.get_tensor, name)
+        arrays[name] = _Stored(tuple(part.get_shape()), dtype, dtype in _SAFETENSORS_REAL, read)
+    return arrays
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    # Whatever a parser raises or warns of on a file of unknown origin, it says that this file is not one of weights.
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except FileNotFoundError:
+        raise _refusal(path, "there is no such file") from None
+    except IsADirectoryError:
+        raise _refusal(path, "it is a folder") from None
+    except PermissionError:
+        raise _refusal(path, "it may not be read") from None
+    except MemoryError:
+        raise _refusal(path, "it does not fit into memory") from None
+    except Exception:
+        raise _refusal(path, "it is damaged or of another kind") from None
 
 
 def _largest(matrix: np.ndarray) -> float:
     """Largest size of an entry; NaN if there is one."""
-    return max(abs(float(np.max(matrix))), abs(float(np.min(matrix))))
+    with np.errstate(invalid="ignore"):  # bfloat16 warns of NaN, float64 does not
+        return max(abs(float(np.max(matrix))), abs(float(np.min(matrix))))
+
+
+def _floating(dtype: np.dtype) -> np.dtype:
+    """The floating type of jax that holds a type's numbers; the nearest where none does."""
+    if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize <= 8:
+        return dtype.newbyteorder("=")
+    return np.dtype(np.float64)
+
+
+def _storable(matrix: np.ndarray, suffix: str) -> np.ndarray:
+    known = matrix.dtype.kind == "f" or (suffix == ".safetensors" and matrix.dtype == jnp.bfloat16)
+    # safetensors writes the numbers of a matrix stored by columns in the wrong order
+    return np.ascontiguousarray(matrix if known else matrix.astype(np.float32))
 
 
 def _refusal(path: Path, reason: str) -> ArgumentError:

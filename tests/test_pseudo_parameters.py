@@ -127,15 +127,59 @@ def test_projection_undoes_the_lift(dim, rotation):
     assert max(off_subspace) < 1e-14
 
 
-@hypothesis.settings(deadline=None, max_examples=25, derandomize=True)
-@hypothesis.given(
-    rotation=st.one_of(st.floats(0.1, 179.9), st.floats(-179.9, -0.1)),
-    theta=st.lists(st.floats(-1e3, 1e3), min_size=19, max_size=19),
+DIMS = st.integers(1, 6).map(lambda half: 2 * half)
+ANGLES = st.one_of(
+    st.sampled_from([*ROTATIONS, 450.0]),
+    st.floats(-720, 720).filter(lambda degrees: abs(math.sin(math.radians(degrees))) >= 1e-3),
 )
-def test_projection_undoes_the_lift_anywhere(rotation, theta):
-    coordinates = project(lift(jnp.asarray(theta), Task(1, rotation=rotation)), rotation).coordinates
-    scale = max(1.0, *map(abs, theta)) / abs(math.sin(math.radians(rotation)))
-    np.testing.assert_allclose(coordinates, theta, rtol=0, atol=1e-14 * scale)
+# squares and their sums stay within the range of float64
+SIZES = st.one_of(st.floats(-10, 10), st.floats(-1e150, 1e150))
+anywhere = hypothesis.settings(deadline=None, max_examples=25, derandomize=True)
+
+
+@anywhere
+@hypothesis.given(dim=DIMS, rotation=ANGLES, theta=st.lists(SIZES, min_size=19, max_size=19))
+def test_projection_undoes_the_lift_anywhere(dim, rotation, theta):
+    """To rounding, of what else is in the same block: coordinates that are tiny beside others keep their digits."""
+    sine = abs(math.sin(math.radians(rotation)))
+    coordinates, off_subspace = project(
+        lift(jnp.asarray(theta), Task(1, dim, "isotropic", rotation=rotation)), rotation
+    )
+    sizes = np.abs(theta)
+    for first, second in PAIRS:  # the two share a block, and are told apart by sin(phi)
+        sizes[[first, second]] = (sizes[first] + sizes[second]) / sine
+    assert np.all(np.abs(coordinates - np.array(theta)) <= 2e-15 * sizes + 1e-300)
+    # a I + b M may be smaller than its parts by sin(phi), but not by more
+    assert max(off_subspace) <= 4e-15 / sine
+
+
+@anywhere
+@hypothesis.given(
+    dim=DIMS,
+    rotation=ANGLES,
+    seed=st.integers(0, 2**16),
+    factors=st.tuples(st.floats(-100, 100), st.floats(-100, 100)),
+)
+def test_projection_is_the_orthogonal_one(dim, rotation, seed, factors):
+    """Linear, idempotent, and right-angled: W - lift(project(W)) meets no basis matrix, and Pythagoras holds."""
+    sine, task = abs(math.sin(math.radians(rotation))), Task(1, dim, "isotropic", rotation=rotation)
+    one, other = random_weights(dim, seed), random_weights(dim, seed + 1)
+    both = jax.tree.map(lambda first, second: factors[0] * first + factors[1] * second, one, other)
+    coordinates, off_subspace = project(one, rotation)
+    summed = factors[0] * coordinates + factors[1] * project(other, rotation).coordinates
+    np.testing.assert_allclose(project(both, rotation).coordinates, summed, rtol=0, atol=1e-12 / sine)
+
+    nearest = lift(coordinates, task)
+    again = project(nearest, rotation).coordinates
+    np.testing.assert_allclose(again, coordinates, rtol=0, atol=1e-14 / sine**2)
+
+    near, whole = flat(matrices_of(nearest)), flat(matrices_of(one))
+    missed = whole - near
+    columns = np.stack([flat(matrix) for matrix in basis(dim, rotation)])
+    np.testing.assert_allclose(columns @ missed / dim, 0, atol=1e-13 / sine)
+    assert near @ near + missed @ missed == pytest.approx(whole @ whole, rel=1e-13 / sine)
+    assert float(off_subspace.total) == pytest.approx(np.linalg.norm(missed) / np.linalg.norm(whole), rel=1e-12)
+    assert 0 <= float(off_subspace.total) <= 1
 
 
 @pytest.mark.parametrize("rotation", ROTATIONS)

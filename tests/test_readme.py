@@ -1,16 +1,19 @@
 """The README keeps its word."""
 
 import json
+import math
 import re
 from pathlib import Path
 
 import induction_dynamics
+from experiments.recorder import read_table
 from induction_dynamics.cli import COMMANDS
 from induction_dynamics.cli.document import fit_rows
 from induction_dynamics.scaling.sweep import Row
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+TOLD = " ".join(README.split())
 
 
 def test_the_python_example_runs(capsys):
@@ -18,6 +21,7 @@ def test_the_python_example_runs(capsys):
     exec(compile(example, "README.md", "exec"), {})
     measures = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert measures == ["alpha_3", "beta_2", "gamma_3", "loss"]
+    assert sum(bool(line) for line in example.splitlines()) <= 10
 
 
 def test_files_and_commands_named_exist():
@@ -30,16 +34,15 @@ def test_files_and_commands_named_exist():
 
 
 def test_the_laws_of_the_demo_are_those_of_the_committed_numbers():
-    rows = json.loads((ROOT / "figures" / "emergence_times" / "sweep.json").read_text())["rows"]
+    rows = json.loads((ROOT / "figures" / "context_length_scaling" / "sweep.json").read_text())["rows"]
     _, words, _ = fit_rows([Row(**row) for row in rows])
-    told = " ".join(README.split())
-    assert [line for line in words if line in told] == [
+    assert [line for line in words if line in TOLD] == [
         line for line in words if line.startswith(("query last, circuit, loss", "query uniform, circuit, loss"))
     ]
 
 
 def test_the_ratios_of_the_demo_are_those_of_the_committed_numbers():
-    table = (ROOT / "figures" / "emergence_times" / "rows.csv").read_text().splitlines()[1:]
+    table = (ROOT / "figures" / "context_length_scaling" / "rows.csv").read_text().splitlines()[1:]
     times = {
         (cells[5], cells[6]): float(cells[8])
         for cells in map(lambda line: line.split(","), table)
@@ -51,7 +54,7 @@ def test_the_ratios_of_the_demo_are_those_of_the_committed_numbers():
 
 
 def test_the_rows_of_the_demo_are_the_committed_ones():
-    table = (ROOT / "figures" / "emergence_times" / "rows.csv").read_text().splitlines()[1:]
+    table = (ROOT / "figures" / "context_length_scaling" / "rows.csv").read_text().splitlines()[1:]
     times: dict[tuple[str, str, str], dict[str, float]] = {}
     for line in table:
         cells = line.split(",")
@@ -64,3 +67,36 @@ def test_the_rows_of_the_demo_are_the_committed_ones():
         run = times[query, model, length]
         for measure, number in zip(("gamma_3", "beta_2", "alpha_3", "loss"), numbers, strict=True):
             assert abs(float(number) - run[measure]) <= max(0.051, 6e-4 * run[measure])
+
+
+def test_every_picture_is_shown_with_its_command():
+    for folder in (ROOT / "figures").iterdir():
+        assert f"`make figures ONLY={folder.name}`" in README
+        for picture in folder.glob("*.png"):
+            assert f"]({picture.relative_to(ROOT)})" in README
+
+
+def test_the_times_told_of_the_order_are_those_of_the_table():
+    rows = read_table(ROOT / "figures" / "emergence_order" / "crossings.csv")
+    times = {(row["inputs"], row["measure"]): f"{row['time']:.1f}" for row in rows}
+    orthonormal, isotropic = (
+        "{}, {} and {}".format(*(times[inputs, name] for name in ("gamma_3", "beta_2", "alpha_3")))
+        for inputs in ("orthonormal", "isotropic")
+    )
+    assert f"flow times {orthonormal} (orthonormal inputs) and {isotropic} (isotropic)" in TOLD
+    assert f"has halved at {times['orthonormal', 'loss']} and {times['isotropic', 'loss']}" in TOLD
+
+
+def test_the_deviations_told_are_those_of_the_table():
+    ends, largest = {}, 0.0
+    for inputs in ("orthonormal", "isotropic"):
+        rows = read_table(ROOT / "figures" / "reduced_vs_full" / f"{inputs}_curves.csv")
+        off = [row for row in rows if row["measure"] == "off_subspace"]
+        ends[inputs] = f"{100 * off[-1]['residual']:.1f} %"
+        largest = max(
+            largest, *(abs(row["residual"]) for row in rows if row["measure"] in induction_dynamics.COORDINATES)
+        )
+        assert off[1]["residual"] > 0.5  # most of the norm after the first steps
+    assert f"ever further than {math.ceil(100 * largest) / 100:g} from the flow" in TOLD
+    assert f"{ends['orthonormal']} of the trained weights' norm" in TOLD
+    assert f"(orthonormal) and {ends['isotropic']} (isotropic)" in TOLD

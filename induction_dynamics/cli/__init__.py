@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from induction_dynamics import __version__
-from induction_dynamics.cli import simulate, sweep, train
+from induction_dynamics.cli import compare, project, simulate, sweep, train
 from induction_dynamics.cli.computing import refuse_faulty_jax
 from induction_dynamics.cli.parsing import PROGRAM, Command, flags, nearest, parse
 from induction_dynamics.cli.refusal import BAD_INPUT, FAILED, INTERRUPTED, Refusal, from_argument_error
 from induction_dynamics.cli.values import listed, quoted
 from induction_dynamics.errors import ArgumentError
 
-COMMANDS = {module.COMMAND.name: module.COMMAND for module in (simulate, sweep, train)}
+COMMANDS = {module.COMMAND.name: module.COMMAND for module in (simulate, sweep, train, compare, project)}
 
 _HELP = f"""\
 usage: {PROGRAM} [-h] [--version] COMMAND [OPTIONS]

@@ -1,16 +1,19 @@
 """From options to rows: the device, the points, and the sweep over them with its progress."""
 
+import contextlib
 import importlib.metadata
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from induction_dynamics.cli.options import REDUCED_MODELS, Options
+from induction_dynamics.cli.options import REDUCED_MODELS, Options, TaskOptions
 from induction_dynamics.cli.progress import progress
 from induction_dynamics.cli.refusal import FAILED, Refusal
 
 if TYPE_CHECKING:
+    from induction_dynamics.dynamics.trajectory import Trajectory
     from induction_dynamics.scaling.sweep import Point, Row
+    from induction_dynamics.task import Task
 
 # A GPU's platform is called cuda or rocm, so jax has to look for it by itself.
 _PLATFORMS = {"cpu": "cpu", "gpu": "", "tpu": "tpu,cpu"}
@@ -63,6 +66,17 @@ def use_device(name: str) -> str:
     return devices[0].device_kind
 
 
+def make_task(context_length: int, options: TaskOptions) -> "Task":
+    """The task at one context length.
+
+    Raises:
+        ArgumentError: a value that the task does not take.
+    """
+    from induction_dynamics.task import Task
+
+    return Task(context_length, options.embedding_dim or 0, options.inputs, options.query, options.rotation)
+
+
 def make_points(context_lengths: Sequence[int], models: Sequence[str], options: Options) -> "list[Point]":
     """Every model at every context length, checked by `Task`.
 
@@ -70,17 +84,13 @@ def make_points(context_lengths: Sequence[int], models: Sequence[str], options: 
         ArgumentError: a value that the task does not take.
     """
     from induction_dynamics.scaling.sweep import Point
-    from induction_dynamics.task import Task
 
-    task, run = options.task, options.run
-    tasks = [
-        Task(length, task.embedding_dim or 0, inputs=task.inputs, query=task.query, rotation=task.rotation)
-        for length in context_lengths
-    ]
+    run = options.run
+    tasks = [make_task(length, options.task) for length in context_lengths]
     points = []
     for model in models:
         full = model not in REDUCED_MODELS
-        sampled = not full and task.inputs == "isotropic"
+        sampled = not full and options.task.inputs == "isotropic"
         points += [
             Point(
                 task=one,
@@ -96,8 +106,15 @@ def make_points(context_lengths: Sequence[int], models: Sequence[str], options: 
     return points
 
 
-def compute(points: "Sequence[Point]", options: Options) -> "list[Row]":
+def compute(
+    points: "Sequence[Point]", options: Options, on_run: "Callable[[Trajectory], None] | None" = None
+) -> "list[Row]":
     """Emergence times of all points, with a progress bar where somebody can see it.
+
+    Args:
+        points: what to run.
+        options: what is asked of it.
+        on_run: called with each run as it is done.
 
     Raises:
         ArgumentError: a value that a model does not take.
@@ -106,18 +123,29 @@ def compute(points: "Sequence[Point]", options: Options) -> "list[Row]":
     from induction_dynamics.scaling.sweep import sweep
 
     asked = options.emergence
-    with progress(options.run.quiet) as on_progress:
-        try:
-            return sweep(
-                points,
-                measures=asked.measures,
-                thresholds=asked.thresholds,
-                loss_fractions=asked.loss_fractions,
-                on_progress=on_progress,
-            )
-        except (MemoryError, RuntimeError) as error:
-            # jax reports exhausted memory as a RuntimeError of its own, under one of two names.
-            exhausted = any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "Out of memory"))
-            if not isinstance(error, MemoryError) and not exhausted:
-                raise
-            raise Refusal("There is not enough memory for this run; take smaller values.", FAILED) from None
+    with progress(options.answer.quiet) as on_progress, enough_memory():
+        return sweep(
+            points,
+            measures=asked.measures,
+            thresholds=asked.thresholds,
+            loss_fractions=asked.loss_fractions,
+            on_progress=on_progress,
+            on_run=on_run,
+        )
+
+
+@contextlib.contextmanager
+def enough_memory() -> Iterator[None]:
+    """Say in a sentence that memory has run out.
+
+    Raises:
+        Refusal: with status 1, when it does within the block.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # jax reports exhausted memory as a RuntimeError of its own, under one of two names.
+        exhausted = any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "Out of memory"))
+        if not isinstance(error, MemoryError) and not exhausted:
+            raise
+        raise Refusal("There is not enough memory for this run; take smaller values.", FAILED) from None

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from induction_dynamics import __version__
-from induction_dynamics.cli.options import REDUCED_MODELS, Options
+from induction_dynamics.cli.options import REDUCED_MODELS, AnyOptions
 
 if TYPE_CHECKING:
     from induction_dynamics.scaling.laws import LawFit
@@ -21,17 +21,17 @@ SCHEMA_VERSION = 1
 GROUP: tuple[str, ...] = ("model", "inputs", "query", "measure", "threshold")
 
 # Where an answer goes and how it is shown is not part of what was computed; a range is kept as its context lengths.
-_LEFT_OUT = ("output", "json", "quiet", "first", "last", "per_decade")
+_LEFT_OUT = ("output", "save_weights", "json", "quiet", "first", "last", "per_decade")
 _LIBRARIES = ("jax", "jaxlib", "diffrax", "optax", "numpy", "scipy")
 
 
-def configuration(options: Options, context_lengths: Sequence[int], device_kind: str) -> dict[str, Any]:
+def configuration(options: AnyOptions, device_kind: str, context_lengths: Sequence[int] = ()) -> dict[str, Any]:
     """Every option that bears on the numbers, as used, with the versions and the device that computed them.
 
     Args:
         options: the options of a command.
-        context_lengths: what they came to, for a sweep.
         device_kind: what the device calls itself.
+        context_lengths: what they came to, for a sweep.
     """
     config = _flat(options)
     if "context_lengths" in config:
@@ -57,7 +57,7 @@ def same_options(config: Any, other: Any) -> bool:
 def build(
     command: str,
     config: dict[str, Any],
-    rows: "Sequence[Row]",
+    rows: Sequence[dict[str, Any]],
     fits: Sequence[dict[str, Any]] = (),
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -66,11 +66,11 @@ def build(
         "schema_version": SCHEMA_VERSION,
         "command": command,
         "config": config,
-        "rows": [dataclasses.asdict(row) for row in rows],
+        "rows": list(rows),
         "fits": list(fits),
         "notes": list(notes),
     }
-    return _finite(document)
+    return finite(document)
 
 
 def fit_rows(rows: "Sequence[Row]") -> tuple[list[dict[str, Any]], list[str], list[str]]:
@@ -118,6 +118,15 @@ def as_csv(rows: Iterable[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
+def finite(value: Any) -> Any:
+    """The value with null in the place of every number in it that is not finite."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _fit(group: dict[str, Any], fit: "LawFit") -> dict[str, Any]:
     return group | {
         "law": fit.law,
@@ -139,11 +148,3 @@ def _flat(options: Any) -> dict[str, Any]:
         elif field.name not in _LEFT_OUT:
             found[field.name] = list(value) if isinstance(value, tuple) else value
     return found
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from induction_dynamics.cli.values import choice, folder, one, real, several, whole
+from induction_dynamics.cli.values import choice, one, path, real, several, whole
 
 LARGEST_CONTEXT_LENGTH = 10**12
 REDUCED_MODELS = ("circuit", "subspace")
@@ -32,6 +32,10 @@ _STEP = real("TIME", "a finite flow time above 0, at most 1e6", lambda x: 0 < x 
 _HORIZON = real("TIME", "a finite flow time in units of N^2, above 0 and at most 1e9", lambda x: 0 < x <= 1e9)
 _LEVEL = real("X", "a finite number above 0", lambda x: x > 0)
 _FRACTION = real("F", "a number strictly between 0 and 1", lambda x: 0 < x < 1)
+_TIME = real("T", "a finite flow time, at least 0 and at most 1e100", lambda x: 0 <= x <= 1e100)
+_FOLDER = path("DIR", "the path of a folder")
+_WEIGHTS = path("FILE", "the path of a file of weights, or of a folder of them")
+_NEW_FILE = path("FILE", "the path of a new file")
 _MEASURE = choice(MEASURES, "one of alpha_1 .. alpha_3, beta_1 .. beta_12, gamma_1 .. gamma_4 or loss", "NAME")
 _REDUCED = choice(REDUCED_MODELS, "circuit or subspace ('induction-dynamics train' runs the full model)")
 
@@ -77,22 +81,40 @@ class EmergenceOptions:
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """How it is run and answered; what does not apply to a model is recorded and has no effect.
+    """How it is run; what does not apply to a model is recorded and has no effect.
 
     Args:
         batch_size: sequences per training step (full).
         step: flow time per training step: the learning rate is step x D (full).
         samples: Gram matrices in the loss (circuit and subspace on isotropic inputs).
-        seed: seed of all that is random; the same seed gives the same document.
-        device: where to compute.
-        json: print one JSON document to standard output, and nothing else there.
-        quiet: no progress and no remarks, only the result.
     """
 
     batch_size: Annotated[int, one(_COUNT)] = 256
     step: Annotated[float, one(_STEP)] = 0.25
     samples: Annotated[int, one(_COUNT)] = 2048
+
+
+@dataclasses.dataclass(frozen=True)
+class SeededRunOptions(RunOptions):
+    """How it is run; what does not apply to a model is recorded and has no effect.
+
+    Args:
+        seed: seed of all that is random; the same seed gives the same document.
+    """
+
     seed: Annotated[int, one(_SEED)] = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class AnswerOptions:
+    """Where it is computed, and how it is answered.
+
+    Args:
+        device: where to compute.
+        json: print one JSON document to standard output, and nothing else there.
+        quiet: no progress and no remarks, only the result.
+    """
+
     device: Annotated[str, one(choice(("cpu", "gpu", "tpu")))] = "cpu"
     json: bool = False
     quiet: bool = False
@@ -111,7 +133,8 @@ class SimulateOptions:
     model: Annotated[str, one(_REDUCED)] = "subspace"
     task: TaskOptions = TaskOptions()
     emergence: EmergenceOptions = EmergenceOptions()
-    run: RunOptions = RunOptions()
+    run: SeededRunOptions = SeededRunOptions()
+    answer: AnswerOptions = AnswerOptions()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,13 +144,16 @@ class TrainOptions:
     Args:
         context_length: N, the number of item-label pairs; the sequence has 2N + 1 tokens.
         model: only the full model is trained.
+        save_weights: new .npz or .safetensors file for the weights of the run's last record.
     """
 
     context_length: Annotated[int, one(_N)]
     model: Annotated[str, one(choice(("full",), "full ('induction-dynamics simulate' runs the others)"))] = "full"
+    save_weights: Annotated[str | None, one(_NEW_FILE), _default("none")] = None
     task: TaskOptions = TaskOptions()
     emergence: EmergenceOptions = EmergenceOptions()
-    run: RunOptions = RunOptions()
+    run: SeededRunOptions = SeededRunOptions()
+    answer: AnswerOptions = AnswerOptions()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +172,7 @@ class SweepOptions:
             values count once.
     """
 
-    output: Annotated[str, one(folder())]
+    output: Annotated[str, one(_FOLDER)]
     context_lengths: Annotated[tuple[int, ...], several(_N), _default("none")] = ()
     first: Annotated[int | None, one(_N), tyro.conf.arg(name="from", help_behavior_hint="(default: none)")] = None
     last: Annotated[int | None, one(_N), tyro.conf.arg(name="to", help_behavior_hint="(default: none)")] = None
@@ -154,7 +180,55 @@ class SweepOptions:
     model: Annotated[tuple[str, ...], several(choice(MODELS, metavar="MODEL"))] = ("subspace",)
     task: TaskOptions = TaskOptions()
     emergence: EmergenceOptions = EmergenceOptions()
+    run: SeededRunOptions = SeededRunOptions()
+    answer: AnswerOptions = AnswerOptions()
+
+
+@dataclasses.dataclass(frozen=True)
+class ProjectOptions:
+    """Options of `project`.
+
+    Args:
+        files: .npz or .safetensors files with arrays W1 (2D x 2D), W2 (4D x 4D) and W3 (D x 8D): one, several in
+            order, or a folder with such files, taken in the order of the numbers in their names.
+        rotation: angle of the rotation M of the task that the weights were trained on.
+        times: flow time of each file, increasing; without it files are counted from 0.
+        thresholds: levels at which a coordinate of a series is said to have emerged, above 0.
+        output: folder for project.json, rows.csv, config.json and, of a series, a figure.
+    """
+
+    files: Annotated[
+        tuple[str, ...],
+        several(_WEIGHTS, repeats=True),
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="FILE [FILE ...]", help_behavior_hint="(required)"),
+    ]
+    rotation: Annotated[float, one(_ANGLE)] = 90.0
+    times: Annotated[tuple[float, ...], several(_TIME, repeats=True), _default("none")] = ()
+    thresholds: Annotated[tuple[float, ...], several(_LEVEL)] = (0.5,)
+    output: Annotated[str | None, one(_FOLDER), _default("none")] = None
+    answer: AnswerOptions = AnswerOptions()
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareOptions:
+    """Options of `compare`.
+
+    Args:
+        context_length: N, the number of item-label pairs; the sequence has 2N + 1 tokens.
+        seeds: one or more, a pair of runs for each; repeated values count once. Two or more give a standard error.
+        horizon: flow time, in units of N^2, to which all run.
+        output: folder for compare.json, deviations.csv, curves.csv, config.json and a figure.
+    """
+
+    context_length: Annotated[int, one(_N)]
+    seeds: Annotated[tuple[int, ...], several(_SEED)] = (0, 1, 2)
+    horizon: Annotated[float, one(_HORIZON)] = 5.0
+    output: Annotated[str | None, one(_FOLDER), _default("none")] = None
+    task: TaskOptions = TaskOptions()
     run: RunOptions = RunOptions()
+    answer: AnswerOptions = AnswerOptions()
 
 
 Options = SimulateOptions | SweepOptions | TrainOptions
+AnyOptions = Options | ProjectOptions | CompareOptions

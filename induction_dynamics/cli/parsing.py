@@ -9,15 +9,16 @@ from typing import Any, Generic, TypeVar, get_type_hints
 
 import tyro
 
-from induction_dynamics.cli.options import Options
+from induction_dynamics.cli.options import AnyOptions
 from induction_dynamics.cli.refusal import Refusal
 from induction_dynamics.cli.values import quoted
 
 PROGRAM = "induction-dynamics"
 
 _MARK = "DESCRIPTION"
+_NONE = "; got no value."
 
-OptionsT = TypeVar("OptionsT", bound=Options)
+OptionsT = TypeVar("OptionsT", bound=AnyOptions)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +80,8 @@ def flags(options: type[Any]) -> list[str]:
     for name, hint in get_type_hints(options, include_extras=True).items():
         if dataclasses.is_dataclass(hint):
             found += flags(hint)  # pyright: ignore[reportArgumentType]
-        else:
-            renamed = [item.name for item in getattr(hint, "__metadata__", ()) if getattr(item, "name", None)]
+        elif tyro.conf.Positional not in (marks := getattr(hint, "__metadata__", ())):
+            renamed = [item.name for item in marks if getattr(item, "name", None)]
             found.append("--" + (renamed or [name])[0].replace("_", "-"))
     return found
 
@@ -115,6 +116,8 @@ def _sentence(event: Any, program: str, words: Sequence[str], known: Sequence[st
         word = _word_after(flag, words)
         return f"{flag} {_refused(event.argument, [] if word is None or word in known else [word])}"
     if kind == "InstantiationFailure" and event.argument is not None:
+        if event.argument.is_positional() and event.message.endswith(_NONE):
+            return f"{_flag(event.argument)} is missing: it {_allowed(event.argument).replace(' each', '', 1)}."
         return f"{_flag(event.argument)} {event.message}"
     return ""
 
@@ -138,7 +141,8 @@ def _unknown(word: str, program: str, words: Sequence[str], known: Sequence[str]
 
 
 def _flag(argument: Any) -> str:
-    return str(argument.lowered.name_or_flags[0])
+    shown = argument.lowered.metavar if argument.is_positional() else argument.lowered.name_or_flags[0]
+    return str(shown).split()[0]
 
 
 def _refused(argument: Any, values: list[str]) -> str:
@@ -151,7 +155,7 @@ def _refused(argument: Any, values: list[str]) -> str:
 
 
 def _allowed(argument: Any) -> str:
-    return _refused(argument, []).removesuffix("; got no value.")
+    return _refused(argument, []).removesuffix(_NONE)
 
 
 def _word_after(flag: str, words: Sequence[str]) -> str | None:

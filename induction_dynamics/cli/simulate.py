@@ -1,6 +1,9 @@
 """`induction-dynamics simulate`: one reduced model at one context length."""
 
+import dataclasses
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from induction_dynamics.cli.computing import compute, make_points, use_device
 from induction_dynamics.cli.document import as_json, build, configuration
@@ -8,22 +11,29 @@ from induction_dynamics.cli.options import SimulateOptions, TrainOptions
 from induction_dynamics.cli.parsing import Command
 from induction_dynamics.cli.tables import show
 
+if TYPE_CHECKING:
+    from induction_dynamics.dynamics.trajectory import Trajectory
 
-def answer(name: str, options: SimulateOptions | TrainOptions) -> None:
+
+def answer(
+    name: str, options: SimulateOptions | TrainOptions, keep: "Callable[[Trajectory], str] | None" = None
+) -> None:
     """Compute one point and print its rows.
 
     Args:
         name: the command, for the document.
         options: its options.
+        keep: called with the run before anything is printed; returns a note.
     """
+    notes: list[str] = []
     points = make_points([options.context_length], [options.model], options)
-    device_kind = use_device(options.run.device)
-    rows = compute(points, options)
-    document = build(name, configuration(options, [], device_kind), rows)
-    if options.run.json:
+    device_kind = use_device(options.answer.device)
+    rows = compute(points, options, None if keep is None else lambda run: notes.append(keep(run)))
+    document = build(name, configuration(options, device_kind), list(map(dataclasses.asdict, rows)), notes=notes)
+    if options.answer.json:
         sys.stdout.write(as_json(document))
     else:
-        show(document, quiet=options.run.quiet)
+        show(document, quiet=options.answer.quiet)
 
 
 COMMAND = Command(

@@ -1,5 +1,6 @@
 """`induction-dynamics sweep`: models over context lengths, with fitted laws, in a folder."""
 
+import dataclasses
 import math
 import sys
 from collections.abc import Callable
@@ -26,18 +27,18 @@ def run(options: SweepOptions) -> None:
     """
     lengths = context_lengths(options)
     points = make_points(lengths, options.model, options)
-    device_kind = use_device(options.run.device)
-    config = configuration(options, lengths, device_kind)
+    device_kind = use_device(options.answer.device)
+    config = configuration(options, device_kind, lengths)
     with claimed(options.output, config, FILES) as folder:
         rows = compute(points, options)
         fits, words, notes = fit_rows(rows)
-        document = build("sweep", config, rows, fits, notes)
+        document = build("sweep", config, list(map(dataclasses.asdict, rows)), fits, notes)
         write_all(folder, _writers(document))
-    if options.run.json:
+    if options.answer.json:
         sys.stdout.write(as_json(document))
         return
-    show(document, words, quiet=options.run.quiet)
-    if not options.run.quiet:
+    show(document, words, quiet=options.answer.quiet)
+    if not options.answer.quiet:
         print(f"\nWritten to {options.output}")
 
 

@@ -3,7 +3,11 @@
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 LAWS_TITLE = """\
 Laws for T(N): p is the exponent of power, T = c N^p, with its 95 % interval;
@@ -24,11 +28,7 @@ def show(document: dict[str, Any], words: Sequence[str] = (), quiet: bool = Fals
         words: the fits in words.
         quiet: only the table.
     """
-    from rich.console import Console
-
-    console = Console(file=sys.stdout, highlight=False, emoji=False, markup=False)
-    if not console.is_terminal:
-        console.width = 80
+    console = new_console()
     rows = document["rows"]
     if not quiet and rows:
         first = rows[0]
@@ -42,19 +42,48 @@ def show(document: dict[str, Any], words: Sequence[str] = (), quiet: bool = Fals
         (LAWS_TITLE, words),
         ("Notes", document["notes"]),
     ):
-        if lines:
-            print(f"\n{title}")
-        for line in lines:
-            print(textwrap.fill(line, console.width, initial_indent="  ", subsequent_indent="    "))
+        show_lines(title, lines, console)
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> Any:
+def new_console() -> "Console":
+    """Standard output, 80 columns wide where it is no terminal."""
+    from rich.console import Console
+
+    console = Console(file=sys.stdout, highlight=False, emoji=False, markup=False)
+    if not console.is_terminal:
+        console.width = 80
+    return console
+
+
+def new_table(columns: Sequence[str], right: Sequence[str], wrapped: Sequence[str] = ()) -> "Table":
+    """An empty table.
+
+    Args:
+        columns: their names.
+        right: those of them whose cells stand to the right.
+        wrapped: those whose cells may take several lines.
+    """
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-    for name in ("N", "model", "measure", "level", "T", "T/N^2", "outcome"):
-        table.add_column(name, justify="right" if name in ("N", "level", "T", "T/N^2") else "left", no_wrap=True)
+    for name in columns:
+        justify = "right" if name in right else "left"
+        table.add_column(name, justify=justify, no_wrap=name not in wrapped, overflow="fold")
+    return table
+
+
+def show_lines(title: str, lines: Sequence[str], console: "Console") -> None:
+    """Print a title and under it, indented, a paragraph for each line; nothing where there is none."""
+    if lines:
+        print(f"\n{title}")
+    for line in lines:
+        print(textwrap.fill(line, console.width, initial_indent="  ", subsequent_indent="    "))
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> "Table":
+    right = ("N", "level", "T", "T/N^2")
+    table = new_table(("N", "model", "measure", "level", "T", "T/N^2", "outcome"), right)
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         time, length = row["time"], row["context_length"]
         table.add_row(

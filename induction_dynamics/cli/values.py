@@ -29,10 +29,14 @@ class Kind(Generic[T]):
     allowed: str
 
 
+def visible(word: str) -> str:
+    """The word as typed, on one line whatever it contains."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in word)
+
+
 def quoted(word: str) -> str:
     """The word as typed, between quotes, on one line whatever it contains."""
-    visible = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in word)
-    return f"'{visible}'"
+    return f"'{visible(word)}'"
 
 
 def listed(words: tuple[str, ...]) -> str:
@@ -57,13 +61,19 @@ def one(kind: Kind[T]) -> PrimitiveConstructorSpec[T]:
     )
 
 
-def several(kind: Kind[T]) -> PrimitiveConstructorSpec[tuple[T, ...]]:
-    """An option with one or more values of a kind; what is repeated counts once, in the place of the first."""
+def several(kind: Kind[T], repeats: bool = False) -> PrimitiveConstructorSpec[tuple[T, ...]]:
+    """An option with one or more values of a kind.
+
+    Args:
+        kind: of each.
+        repeats: whether what is repeated is kept; else it counts once, in the place of the first.
+    """
 
     def construct(words: list[str]) -> tuple[T, ...]:
         if not words:
             raise ValueError(f"must each be {kind.allowed}; got no value.")
-        return tuple(dict.fromkeys(_read(kind, word, "must each be") for word in words))
+        values = [_read(kind, word, "must each be") for word in words]
+        return tuple(values if repeats else dict.fromkeys(values))
 
     return PrimitiveConstructorSpec(
         nargs="*",
@@ -116,16 +126,15 @@ def choice(words: tuple[str, ...], allowed: str = "", metavar: str = "") -> Kind
     return Kind(metavar or f"{{{','.join(words)}}}", read, sentence)
 
 
-def folder() -> Kind[str]:
-    """A path, kept as typed; whether a folder can be there is looked at before computing."""
-    allowed = "the path of a folder"
+def path(metavar: str, allowed: str) -> Kind[str]:
+    """A path, kept as typed; what is there is looked at before computing."""
 
     def read(word: str) -> str:
         if not word or "\0" in word:
             raise ValueError(allowed)
         return word
 
-    return Kind("DIR", read, allowed)
+    return Kind(metavar, read, allowed)
 
 
 def _read(kind: Kind[T], word: str, verb: str) -> T:

@@ -30,6 +30,13 @@ class Emergence:
         outcome: `emerged`, or why there is no time (`trajectory.OUTCOMES`).
         sustained: whether the measure stayed beyond the threshold for the next 1 % of the run; None where there was
             no crossing, or where the run ended before that.
+
+    Example:
+        >>> from induction_dynamics import Emergence
+        >>> found = Emergence("alpha_3", 0.5, time=901.3, outcome="emerged", sustained=True)
+        >>> never = Emergence("gamma_3", 3.0, time=None, outcome="horizon_reached", sustained=None)
+        >>> [f"{one.measure}: {one.time or one.outcome}" for one in (found, never)]
+        ['alpha_3: 901.3', 'gamma_3: horizon_reached']
     """
 
     measure: str
@@ -83,6 +90,19 @@ def emergence_times(
 
     Raises:
         ArgumentError: an unknown measure, or a threshold that cannot be crossed from zero.
+
+    Example:
+        >>> import jax
+        >>> jax.config.update("jax_enable_x64", True)
+        >>> import induction_dynamics as idyn
+        >>> run = idyn.solve_flow(idyn.Task(context_length=16), "circuit", horizon=6.0)
+        >>> for found in idyn.emergence_times(run, measures=["alpha_3", "gamma_3", "loss"], thresholds=[0.5, 3.0]):
+        ...     print(found.measure, found.threshold, found.outcome, found.time and f"{found.time:.1f}")
+        alpha_3 0.5 emerged 901.3
+        alpha_3 3.0 emerged 1244.6
+        gamma_3 0.5 emerged 22.2
+        gamma_3 3.0 horizon_reached None
+        loss 0.5 emerged 1251.5
     """
     return crossings_of(trajectory, crossing_targets(measures, thresholds, loss_fractions))
 
@@ -138,6 +158,16 @@ def emergence_order(emergences: Sequence[Emergence], tie: float = 1e-6) -> list[
     Args:
         emergences: of one run, as returned by `emergence_times`.
         tie: relative difference of times up to which measures count as emerging together.
+
+    Example:
+        >>> import jax
+        >>> jax.config.update("jax_enable_x64", True)
+        >>> import induction_dynamics as idyn
+        >>> run = idyn.solve_flow(idyn.Task(context_length=16), "circuit", horizon=6.0)
+        >>> for order in idyn.emergence_order(idyn.emergence_times(run, thresholds=[0.5, 3.0])):
+        ...     print(order.threshold, order, sep=": ")
+        0.5: gamma_3, beta_2, alpha_3, loss to 0.5
+        3.0: alpha_3, beta_2, loss to 0.5; never gamma_3
     """
     losses = [emergence for emergence in emergences if emergence.measure == LOSS]
     orders = []

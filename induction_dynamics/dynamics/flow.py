@@ -44,6 +44,11 @@ def flow_time_of_steps(steps: float, learning_rate: float, embedding_dim: int) -
         steps: number of steps.
         learning_rate: eta, of the full weights.
         embedding_dim: D.
+
+    Example:
+        >>> from induction_dynamics import flow_time_of_steps
+        >>> flow_time_of_steps(1000.0, learning_rate=6.0, embedding_dim=24)
+        250.0
     """
     return steps * learning_rate / embedding_dim
 
@@ -89,6 +94,16 @@ def solve_flow(
     Raises:
         ArgumentError: a value out of range.
         ValueError: jax_enable_x64 is off.
+
+    Example:
+        >>> import jax
+        >>> jax.config.update("jax_enable_x64", True)
+        >>> import induction_dynamics as idyn
+        >>> run = idyn.solve_flow(idyn.Task(context_length=16), "circuit", stop=[("loss", 0.5)])
+        >>> run.outcome, float(run.loss[0]), bool(run.loss[-1] < 0.25)
+        ('emerged', 0.5, True)
+        >>> print(f"{run.time[-1] / 16**2:.1f} N^2")  # at the end of the step in which the loss was halved
+        4.9 N^2
     """
     return solve_flows(
         [task], model, horizon=horizon, start=start, active=active, stop=stop, samples=samples, seed=seed

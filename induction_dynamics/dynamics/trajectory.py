@@ -50,6 +50,16 @@ class Trajectory:
 
     Raises:
         ValueError: an unknown outcome, or a number of records that is not 1 plus a multiple of the degree.
+
+    Example:
+        >>> import numpy as np
+        >>> from induction_dynamics import Trajectory
+        >>> time = np.array([0.0, 1.0, 2.0])
+        >>> coordinates = time[:, None] ** 2 * np.ones(19)
+        >>> run = Trajectory(time, coordinates, 0.5 - time / 8, 0 * time, "horizon_reached", degree=2)
+        >>> between, loss = run.at(np.array([1.5]))
+        >>> float(between[0, 0]), float(loss[0])
+        (2.25, 0.3125)
     """
 
     time: Float[np.ndarray, " time"]

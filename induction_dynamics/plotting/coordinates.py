@@ -18,7 +18,7 @@ def plot_coordinates(
     loss: ArrayLike | None = None,
     *,
     context_length: int,
-    highlight: Sequence[str] = ("alpha_3", "beta_2", "gamma_3"),
+    highlight: Sequence[str] = style.STRONG,
     title: str | None = None,
     overlay: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> Figure:
@@ -39,6 +39,14 @@ def plot_coordinates(
 
     Raises:
         ArgumentError: no times, shapes that do not fit, N below 1, or an unknown name in `highlight`.
+
+    Example:
+        >>> import numpy as np
+        >>> time = np.linspace(0.0, 64.0, 50)
+        >>> rising = np.tanh(time[:, None] / 20.0) * np.linspace(-1.0, 3.0, 19)
+        >>> figure = plot_coordinates(time, rising, 0.5 * np.exp(-time / 20.0), context_length=4)
+        >>> [axes.get_ylabel() for axes in figure.axes]
+        ['coordinate', 'loss']
     """
     # The names come with JAX, which nobody should wait for who draws something else.
     from induction_dynamics.pseudo_parameters import COORDINATES
@@ -53,33 +61,114 @@ def plot_coordinates(
         panels = [figure.subplots()]
     else:
         panels = list(figure.subplots(2, 1, sharex=True, height_ratios=[3, 1]))
-    _draw(panels[0], t, theta, COORDINATES, highlight, "-")
-    last = float(t[-1])
+    draw_coordinates(panels[0], t, theta, highlight=highlight)
+    times = [float(t[0]), float(t[-1])]
     if overlay is not None:
         other_t, other_theta = _run("overlay", "overlay", *overlay, len(COORDINATES))
-        _draw(panels[0], other_t, other_theta, COORDINATES, highlight, style.LINES["full"])
-        last = max(last, float(other_t[-1]))
+        draw_coordinates(panels[0], other_t, other_theta, highlight=highlight, line=style.LINES["full"])
+        times.append(float(other_t[-1]))
     panels[0].set_ylabel("coordinate", fontsize=style.FONT["label"])
     if loss is not None:
         values = np.asarray(loss, dtype=float)
         if values.shape != t.shape:
             raise ArgumentError("loss", values.shape, f"as long as time {t.shape}")
-        panels[1].plot(t, values, color=style.color("loss"), linewidth=2.4, gid="loss")
-        panels[1].set_ylabel("loss", fontsize=style.FONT["label"])
-        panels[1].set_ylim(bottom=min(0.0, float(np.nanmin(values))))
-    for axes in panels:
-        style.dress(axes)
-        axes.set_xlim(float(t[0]), last if last > t[0] else float(t[0]) + 1.0)
-    panels[-1].set_xlabel("flow time t", fontsize=style.FONT["label"])
-    square = float(context_length) ** 2
-    top = panels[0].secondary_xaxis("top", functions=(lambda x: x / square, lambda x: x * square))
-    top.set_xlabel(f"t / N$^2$   (N = {context_length})", fontsize=style.FONT["label"])
-    top.tick_params(labelsize=style.FONT["tick"])
-    _label_ends(panels[0], theta[-1], COORDINATES, highlight)
-    _add_keys(figure, COORDINATES, highlight, overlay is not None)
+        draw_loss(panels[1], t, values)
+    style.dress_over_time(panels, times, context_length)
+    style.label_ends(panels[0], {name: float(theta[-1, COORDINATES.index(name)]) for name in highlight})
+    add_key_of_the_quiet(figure, highlight)
+    if overlay is not None:
+        style.add_key_below(figure, key_of_models())
     if title is not None:
         figure.suptitle(title, fontsize=style.FONT["title"])
     return figure
+
+
+def draw_coordinates(
+    axes: Axes,
+    x: np.ndarray,
+    theta: np.ndarray,
+    *,
+    highlight: Sequence[str] = style.STRONG,
+    line: style.LineStyle = "-",
+    width: float = 2.8,
+    marker: str = "",
+) -> None:
+    """Draw one curve for each coordinate, found again by its name as gid.
+
+    Args:
+        axes: the panel.
+        x: [X], what the coordinates are drawn against.
+        theta: [X, 19], in the order of `pseudo_parameters.COORDINATES`.
+        highlight: names of the strong curves.
+        line: line style.
+        width: of the strong curves, in points; the pale ones have a little over half of it.
+        marker: at every point; none by default.
+    """
+    from induction_dynamics.pseudo_parameters import COORDINATES
+
+    for k, name in enumerate(COORDINATES):
+        strong = name in highlight
+        axes.plot(
+            x,
+            theta[:, k],
+            color=style.color(name),
+            linestyle=line,
+            linewidth=width if strong else 0.54 * width,
+            marker=marker,
+            markersize=8 if strong else 4.5,
+            zorder=4 if strong else 2,
+            gid=name,
+        )
+
+
+def draw_loss(axes: Axes, t: np.ndarray, loss: np.ndarray) -> None:
+    """Draw a loss over a scale that includes 0.
+
+    Args:
+        axes: the panel.
+        t: [T], in flow time.
+        loss: L [T].
+    """
+    axes.plot(t, loss, color=style.color("loss"), linewidth=2.4, gid="loss")
+    axes.set_ylabel("loss", fontsize=style.FONT["label"])
+    axes.set_ylim(bottom=min(0.0, float(np.nanmin(loss))))
+
+
+def add_key_of_the_quiet(figure: Figure, highlight: Sequence[str] = style.STRONG) -> None:
+    """Put the names of the pale curves to the right of all panels.
+
+    Args:
+        figure: the figure.
+        highlight: names of the strong curves, which stand at their ends and not in the key.
+    """
+    from induction_dynamics.pseudo_parameters import COORDINATES
+
+    quiet = [
+        Line2D([], [], color=style.color(name), linewidth=3, label=style.display(name))
+        for name in COORDINATES
+        if name not in highlight
+    ]
+    figure.legend(
+        handles=quiet,
+        loc="outside right center",
+        handlelength=1.3,
+        labelspacing=0.35,
+        borderpad=1.0,
+        fontsize=style.FONT["legend"],
+        frameon=False,
+    )
+
+
+def key_of_models(trained: str = "full model") -> list[Line2D]:
+    """Handles for a key: what is drawn solid and what is dashed.
+
+    Args:
+        trained: words for the trained model.
+    """
+    return [
+        Line2D([], [], color=style.GRAY, linewidth=2, linestyle="-", label="reduced flow"),
+        Line2D([], [], color=style.GRAY, linewidth=2, linestyle=style.LINES["full"], label=trained),
+    ]
 
 
 def _run(
@@ -91,64 +180,3 @@ def _run(
     if theta.shape != (t.size, count):
         raise ArgumentError(name, theta.shape, f"of shape ({t.size}, {count})")
     return t, theta
-
-
-def _draw(
-    axes: Axes,
-    t: np.ndarray,
-    theta: np.ndarray,
-    names: Sequence[str],
-    highlight: Sequence[str],
-    line: style.LineStyle,
-) -> None:
-    for k, name in enumerate(names):
-        strong = name in highlight
-        axes.plot(
-            t,
-            theta[:, k],
-            color=style.color(name),
-            linestyle=line,
-            linewidth=2.8 if strong else 1.5,
-            zorder=4 if strong else 2,
-            gid=name,
-        )
-
-
-def _label_ends(axes: Axes, ends: np.ndarray, names: Sequence[str], highlight: Sequence[str]) -> None:
-    """Write the highlighted names beside the ends of their curves, pushed apart where two would overlap."""
-    low, high = axes.get_ylim()
-    gap = 0.075 * (high - low)
-    ordered = sorted(highlight, key=lambda name: float(ends[names.index(name)]))
-    heights = np.array([float(ends[names.index(name)]) for name in ordered])
-    for _ in range(100):
-        push = np.maximum(gap - np.diff(heights), 0.0) / 2
-        heights[1:] += push
-        heights[:-1] -= push
-    for height, name in zip(heights, ordered, strict=True):
-        axes.annotate(
-            style.display(name),
-            xy=(1.0, height),
-            xycoords=axes.get_yaxis_transform(),
-            xytext=(6, 0),
-            textcoords="offset points",
-            color=style.color(name),
-            fontsize=style.FONT["label"] + 3,
-            va="center",
-            annotation_clip=False,
-        )
-
-
-def _add_keys(figure: Figure, names: Sequence[str], highlight: Sequence[str], overlay: bool) -> None:
-    quiet = [
-        Line2D([], [], color=style.color(name), linewidth=3, label=style.display(name))
-        for name in names
-        if name not in highlight
-    ]
-    entries = {"fontsize": style.FONT["legend"], "frameon": False}
-    figure.legend(handles=quiet, loc="outside right center", handlelength=1.3, labelspacing=0.35, **entries)
-    if overlay:
-        runs = [
-            Line2D([], [], color=style.GRAY, linewidth=2, linestyle="-", label="reduced flow"),
-            Line2D([], [], color=style.GRAY, linewidth=2, linestyle=style.LINES["full"], label="full model"),
-        ]
-        figure.legend(handles=runs, loc="outside lower center", ncols=2, handlelength=3, **entries)

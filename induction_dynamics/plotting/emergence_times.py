@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting import style
@@ -42,6 +41,13 @@ def plot_emergence_times(rows: Sequence[Row], fits: Sequence[Row] = ()) -> Figur
 
     Raises:
         ArgumentError: there are no rows.
+
+    Example:
+        >>> common = {"inputs": "orthonormal", "query": "last", "measure": "beta_2", "threshold": 0.5}
+        >>> row = {**common, "model": "circuit", "outcome": "emerged", "horizon": 12.0}
+        >>> figure = plot_emergence_times([{**row, "context_length": n, "time": 2.0 * n**2} for n in (4, 8, 16)])
+        >>> figure.axes[0].get_title()
+        'query last, orthonormal inputs'
     """
     if not rows:
         raise ArgumentError("rows", list(rows), "at least one row")
@@ -73,7 +79,7 @@ def plot_emergence_times(rows: Sequence[Row], fits: Sequence[Row] = ()) -> Figur
             axes.set_xlabel("context length N (item-label pairs; 2N + 1 tokens)", fontsize=style.FONT["label"])
             if j == 0:
                 axes.set_ylabel("emergence time T (flow time)", fontsize=style.FONT["label"])
-    _set_ticks(panels[0][0], sorted({row["context_length"] for row in rows}))
+    style.set_length_ticks(panels[0][0], sorted({row["context_length"] for row in rows}))
     _add_keys(figure, rows, measures, models, thresholds)
     return figure
 
@@ -159,19 +165,6 @@ def _curve(fit: Row, n: np.ndarray) -> np.ndarray:
     }
     law = LawFit(fit["law"], parameters, confidence=0.95, points=0, censored=0, aicc=None, preferred=fit["preferred"])
     return law.time(n)
-
-
-def _set_ticks(axes: Axes, lengths: Sequence[int]) -> None:
-    """Label context lengths that were run, leaving out those too close to the one before."""
-    span = math.log(lengths[-1] / lengths[0])
-    kept = [lengths[0]]
-    for n in lengths[1:]:
-        if math.log(n / kept[-1]) > 0.11 * span:
-            kept.append(n)
-    axes.xaxis.set_major_locator(FixedLocator([float(n) for n in kept]))
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlim(lengths[0] / 1.3, lengths[-1] * 1.3)
 
 
 def _add_keys(

@@ -1,11 +1,17 @@
 """One look for every picture: a colour per coordinate, a marker per model, sizes, and saving byte by byte alike."""
 
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import matplotlib
+import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from induction_dynamics.errors import ArgumentError
 
@@ -37,6 +43,9 @@ COLORS: dict[str, str] = {
 }
 """Colour of each coordinate and of the loss, the same in every picture."""
 
+STRONG = ("alpha_3", "beta_2", "gamma_3")
+"""Coordinates that stand out in every picture: those that make the induction head."""
+
 OTHER_COLOR = "#a0328c"
 """Colour of a measure that is neither a coordinate nor the loss."""
 
@@ -64,17 +73,29 @@ def color(name: str) -> str:
     return COLORS.get(name, OTHER_COLOR)
 
 
-def display(name: str) -> str:
+def text_color(name: str) -> str:
+    """Colour of a coordinate's name: that of its curve, darkened where it is too pale to be read.
+
+    Args:
+        name: such as `alpha_3`.
+    """
+    rgb = np.array(to_rgb(color(name)))
+    return color(name) if rgb.mean() < 0.45 else to_hex(tuple(0.65 * rgb))
+
+
+def display(name: str, *, bold: bool = False) -> str:
     r"""The name as set in a figure: `alpha_3` as $\alpha_3$; sums term by term; other names as they are.
 
     Args:
         name: such as `alpha_3`, `gamma_2+gamma_3` or `loss`.
+        bold: whether symbols are set in bold.
     """
     terms = [term.strip() for term in name.split("+")]
     if not all(term in COLORS and term != "loss" for term in terms):
         return name.replace("_", " ")
     symbols = [rf"\{letter}_{{{index}}}" for letter, _, index in (term.partition("_") for term in terms)]
-    return f"${' + '.join(symbols)}$"
+    symbol = " + ".join(symbols)
+    return rf"$\mathbfit{{{symbol}}}$" if bold else f"${symbol}$"
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -97,6 +118,95 @@ def dress(axes: Axes) -> None:
     axes.grid(True, which="major", color="#e4e4e4", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def dress_over_time(panels: Sequence[Axes], times: Sequence[float], context_length: int) -> None:
+    """Give panels that lie below each other the common look over one flow time, with t / N^2 on an axis at the top.
+
+    Args:
+        panels: from the top down.
+        times: t, of which the smallest and the largest bound the axis.
+        context_length: N.
+    """
+    first, last = min(times), max(times)
+    for axes in panels:
+        dress(axes)
+        axes.set_xlim(first, last if last > first else first + 1.0)
+    panels[-1].set_xlabel("flow time t", fontsize=FONT["label"])
+    square = float(context_length) ** 2
+    top = panels[0].secondary_xaxis(
+        "top", functions=(lambda t: np.asarray(t) / square, lambda x: np.asarray(x) * square)
+    )
+    top.set_xlabel(f"t / N$^2$   (N = {context_length})", fontsize=FONT["label"])
+    top.tick_params(labelsize=FONT["tick"])
+
+
+def set_length_ticks(axes: Axes, lengths: Sequence[int]) -> None:
+    """Label context lengths on a logarithmic axis, leaving out those too close to the one before.
+
+    Args:
+        axes: the panel.
+        lengths: N, increasing.
+    """
+    span = math.log(lengths[-1] / lengths[0])
+    kept = [lengths[0]]
+    for n in lengths[1:]:
+        if math.log(n / kept[-1]) > 0.11 * span:
+            kept.append(n)
+    axes.xaxis.set_major_locator(FixedLocator([float(n) for n in kept]))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(lengths[0] / 1.3, lengths[-1] * 1.3)
+
+
+def label_ends(axes: Axes, ends: Mapping[str, float], *, small: Sequence[str] = (), apart: float = 0.075) -> None:
+    """Write names beside the ends of their curves, pushed apart where two would overlap.
+
+    Args:
+        axes: the panel, with everything drawn in it.
+        ends: name to the height at which its curve ends.
+        small: names in smaller letters.
+        apart: smallest distance of two names, as a fraction of the panel's height.
+    """
+    low, high = axes.get_ylim()
+    gap = apart * (high - low)
+    # a run that failed has no end to write beside
+    ordered = sorted((name for name in ends if math.isfinite(ends[name])), key=lambda name: ends[name])
+    heights = np.array([ends[name] for name in ordered])
+    for _ in range(100):
+        push = np.maximum(gap - np.diff(heights), 0.0) / 2
+        heights[1:] += push
+        heights[:-1] -= push
+    for height, name in zip(heights, ordered, strict=True):
+        axes.annotate(
+            display(name),
+            xy=(1.0, height),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(6, 0),
+            textcoords="offset points",
+            color=text_color(name),
+            fontsize=FONT["legend"] + 1 if name in small else FONT["label"] + 3,
+            va="center",
+            annotation_clip=False,
+        )
+
+
+def add_key_below(figure: Figure, handles: Sequence[Artist], columns: int = 2) -> None:
+    """Put a key of line styles and marks below all panels.
+
+    Args:
+        figure: the figure.
+        handles: artists with labels.
+        columns: of the key.
+    """
+    figure.legend(
+        handles=list(handles),
+        loc="outside lower center",
+        ncols=columns,
+        handlelength=3,
+        fontsize=FONT["legend"],
+        frameon=False,
+    )
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:

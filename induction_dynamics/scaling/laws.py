@@ -127,6 +127,8 @@ def fit_laws(
             than 3 distinct N among them; `confidence` or `resolution` out of range.
 
     Example:
+        >>> import math
+        >>> from induction_dynamics import fit_laws
         >>> fits = fit_laws([4, 8, 16, 32, 64, 128], [n**2 / (0.3 * math.log(n) + 1) for n in (4, 8, 16, 32, 64, 128)])
         >>> [fit.law for fit in fits if fit.preferred]
         ['quadratic_log']
@@ -182,6 +184,15 @@ def describe_fits(fits: Sequence[LawFit], *, noise_free: bool = False) -> str:
 
     Raises:
         ArgumentError: there is no power law among the fits.
+
+    Example:
+        >>> import math
+        >>> from induction_dynamics import describe_fits, fit_laws
+        >>> lengths = [4, 8, 16, 32, 64, 128]
+        >>> print(describe_fits(fit_laws(lengths, [n**2 / (0.3 * math.log(n) + 1) for n in lengths])))
+        p = 1.842 [1.824, 1.860] over 6 points; preferred: quadratic_log (AICc leads by 198.3).
+        >>> print(describe_fits(fit_laws(lengths, [2 * n**2 for n in lengths])))  # which every law can be
+        p = 2.0000 [2.0000, 2.0000] over 6 points; the data do not decide.
     """
     power = next((fit for fit in fits if fit.law == "power"), None)
     if power is None:
@@ -217,6 +228,12 @@ def local_exponents(context_lengths: Numbers, times: Numbers) -> tuple[np.ndarra
 
     Raises:
         ArgumentError: lengths differ; N below 1; T not positive or infinite; fewer than 2 distinct N.
+
+    Example:
+        >>> from induction_dynamics import local_exponents
+        >>> middles, slopes = local_exponents([4, 16, 64], [3.0, 48.0, 192.0])
+        >>> print(middles, slopes)
+        [ 8. 32.] [2. 1.]
     """
     n, t = _checked(context_lengths, times)
     log_n, group = np.unique(np.log(n), return_inverse=True)

@@ -32,6 +32,13 @@ class Point:
 
     Raises:
         ArgumentError: an unknown model, or a `full` one without its seed, batch size and step.
+
+    Example:
+        >>> from induction_dynamics import Point, Task
+        >>> reduced = Point(Task(context_length=8), "subspace")
+        >>> trained = Point(Task(context_length=8), "full", seed=0, batch_size=256, step=0.25)
+        >>> reduced.horizon, trained.horizon, reduced.seed
+        (12.0, 12.0, None)
     """
 
     task: Task
@@ -97,6 +104,7 @@ def sweep(
     thresholds: Sequence[float] = (0.5,),
     loss_fractions: Sequence[float] = (0.5,),
     on_progress: Progress | None = None,
+    on_run: Callable[[Trajectory], None] | None = None,
 ) -> list[Row]:
     """Emergence times of all points, each point's from one run that stops once every crossing has happened.
 
@@ -106,16 +114,31 @@ def sweep(
         thresholds: for the coordinates, finite and above 0.
         loss_fractions: for the loss, strictly between 0 and 1.
         on_progress: see `Progress`.
+        on_run: called with each point's run as it is done, in any order; nothing else keeps it.
 
     Returns:
         A row for each point, measure and threshold, in the order of the points.
 
     Raises:
         ArgumentError: a value out of range. A run that fails is no exception but the outcome of its rows.
+
+    Example:
+        >>> import jax
+        >>> jax.config.update("jax_enable_x64", True)
+        >>> import induction_dynamics as idyn
+        >>> points = [idyn.Point(idyn.Task(n), "circuit") for n in (16, 64)]
+        >>> for row in idyn.sweep(points, measures=["beta_2", "loss"]):
+        ...     print(row.context_length, row.measure, f"{row.time / row.context_length**2:.4f} N^2")
+        16 beta_2 2.0218 N^2
+        16 loss 4.8887 N^2
+        64 beta_2 1.9446 N^2
+        64 loss 4.9322 N^2
     """
     targets = crossing_targets(measures, thresholds, loss_fractions)
     rows: dict[int, list[Row]] = {}
     for place, trajectory in run_points(points, targets, on_progress):
+        if on_run is not None:
+            on_run(trajectory)
         rows[place] = [Row.of(points[place], crossing) for crossing in crossings_of(trajectory, targets)]
     return [row for place in range(len(points)) for row in rows[place]]
 

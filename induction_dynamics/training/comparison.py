@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -16,8 +17,11 @@ from induction_dynamics.reduced.loss import check_length
 from induction_dynamics.task import Task
 from induction_dynamics.training.gradient_descent import check_width, train
 
-MOST_TIMES = 401
-"""Records kept of a run, evenly spaced; a coordinate changes little between two of them."""
+MOST_TIMES = 201
+"""Records compared along a run, evenly spaced; a coordinate changes little between two of them."""
+
+
+OFF_SUBSPACE = "off_subspace"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +58,18 @@ class Comparison:
         reduced: flow of all 19 coordinates for each seed; all the same where its loss is exact, each on its own Gram
             matrices where it is sampled.
         trained: gradient descent on all weights for each seed; its loss is that of each step's own batch.
+
+    Example:
+        >>> import jax
+        >>> jax.config.update("jax_enable_x64", True)
+        >>> import induction_dynamics as idyn
+        >>> task = idyn.Task(context_length=2, query="uniform")
+        >>> comparison = idyn.compare(task, seeds=(0, 1, 2), horizon=5.0, batch_size=64)
+        >>> place = idyn.COORDINATES.index("beta_2")
+        >>> len(comparison.trained_values), float(comparison.time[-1])  # 5 N^2
+        (3, 20.0)
+        >>> bool(comparison.standard_error[-1, place] < 0.1 < comparison.reduced_values[0, -1, place])
+        True
     """
 
     task: Task
@@ -85,9 +101,29 @@ class Comparison:
     @property
     def standard_error(self) -> Float[np.ndarray, "time 20"] | None:
         """Standard error of the residual over the seeds, s / sqrt(seeds); None with a single seed."""
-        if len(self.seeds) < 2:
-            return None
-        return np.std(self.trained_values - self.reduced_values, axis=0, ddof=1) / math.sqrt(len(self.seeds))
+        return _standard_error(self.trained_values - self.reduced_values)
+
+    def curves(self) -> list[dict[str, Any]]:
+        """A row for each time and measure: reduced (mean), trained (a column for each seed), residual, standard error.
+
+        Measures are those of `emergence.MEASURES` and `off_subspace`, which is 0 for the reduced flow.
+        """
+        reduced = np.append(self.reduced_values, np.zeros_like(self.off_subspace)[..., None], axis=2)
+        trained = np.append(self.trained_values, self.off_subspace[..., None], axis=2)
+        residual, error = np.mean(trained - reduced, axis=0), _standard_error(trained - reduced)
+        reduced = reduced.mean(axis=0)
+        return [
+            {
+                "time": time,
+                "measure": measure,
+                "reduced": float(reduced[at, k]),
+                **{f"trained_{seed}": float(run[at, k]) for seed, run in zip(self.seeds, trained, strict=True)},
+                "residual": float(residual[at, k]),
+                "standard_error": None if error is None else float(error[at, k]),
+            }
+            for k, measure in enumerate((*MEASURES, OFF_SUBSPACE))
+            for at, time in enumerate(self.time.tolist())
+        ]
 
     def largest_deviations(self) -> list[Deviation]:
         """The largest deviation of each measure, in the order of `emergence.MEASURES`."""
@@ -191,7 +227,8 @@ def compare(
 def _common_times(reduced: Sequence[Trajectory], trained: Sequence[Trajectory]) -> Float[np.ndarray, " time"]:
     end = min(run.time[-1] for run in (*reduced, *trained))
     shortest = min(trained, key=lambda run: len(run.time))
-    times = shortest.time[shortest.time <= end]
+    # a last record may be at the horizon but for rounding
+    times = np.minimum(shortest.time[shortest.time <= end * (1 + 1e-12)], end)
     places = np.linspace(0, len(times) - 1, min(len(times), MOST_TIMES)).round().astype(int)
     return times[places]
 
@@ -199,3 +236,9 @@ def _common_times(reduced: Sequence[Trajectory], trained: Sequence[Trajectory]) 
 def _values(run: Trajectory, time: Float[np.ndarray, " time"]) -> Float[np.ndarray, "time 20"]:
     coordinates, loss = run.at(time)
     return np.concatenate([coordinates, loss[:, None]], axis=1)
+
+
+def _standard_error(values: Float[np.ndarray, "seed time measure"]) -> Float[np.ndarray, "time measure"] | None:
+    if len(values) < 2:
+        return None
+    return np.std(values, axis=0, ddof=1) / math.sqrt(len(values))

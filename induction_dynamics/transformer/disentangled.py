@@ -20,6 +20,14 @@ class Weights(eqx.Module):
         W1: 2D x 2D, layer 1's merged key-query matrix (query side left, key side right).
         W2: 4D x 4D, layer 2's.
         W3: D x 8D, the output matrix.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from induction_dynamics import Weights
+        >>> weights = Weights(W1=jnp.eye(12), W2=jnp.zeros((24, 24)), W3=jnp.zeros((6, 48)))
+        >>> dim = weights.embedding_dim
+        >>> dim, sum(leaf.size for leaf in jax.tree.leaves(weights)) == 28 * dim**2
+        (6, True)
     """
 
     W1: Float[Array, "twice_dim twice_dim"]
@@ -90,6 +98,18 @@ def forward(weights: Weights, sequences: Sequences) -> Output:
     Args:
         weights: W1, W2, W3.
         sequences: tokens t and position vectors r, each [B, L, D].
+
+    Example:
+        >>> import jax, numpy as np
+        >>> from induction_dynamics.task import Task, sample_sequences
+        >>> task = Task(context_length=2)
+        >>> output = forward(zero_weights(task.embedding_dim), sample_sequences(task, jax.random.key(0), 1))
+        >>> print(np.asarray(output.attention_1[0]).round(2))  # alike to every token before
+        [[0.   0.   0.   0.   0.  ]
+         [1.   0.   0.   0.   0.  ]
+         [0.5  0.5  0.   0.   0.  ]
+         [0.33 0.33 0.33 0.   0.  ]
+         [0.25 0.25 0.25 0.25 0.  ]]
     """
     dim = weights.embedding_dim
     x0_BxLxE = jnp.concatenate([sequences.tokens, sequences.positions], axis=-1)

@@ -16,7 +16,7 @@ def row(point, measure, threshold, time, outcome="emerged"):
     return Row.of(point, Emergence(measure, threshold, time, outcome, sustained))
 
 
-def pretend(points, *, measures, thresholds, loss_fractions, on_progress=None):
+def pretend(points, *, measures, thresholds, loss_fractions, on_progress=None, on_run=None):
     """Rows as the real sweep gives them; only coordinates of the circuit emerge."""
     rows = []
     for done, point in enumerate(points):

@@ -109,16 +109,24 @@ def test_values_and_options(capsys, words, part):
 
 
 COMMANDS = [
-    ([], "A command is missing: simulate, sweep or train"),
-    (["simulat"], "The command must be simulate, sweep or train; got 'simulat'; did you mean simulate?"),
-    (["fly"], "The command must be simulate, sweep or train; got 'fly'."),
+    ([], "A command is missing: simulate, sweep, train, compare or project"),
+    (
+        ["simulat"],
+        "The command must be simulate, sweep, train, compare or project; got 'simulat'; did you mean simulate?",
+    ),
+    (["fly"], "The command must be simulate, sweep, train, compare or project; got 'fly'."),
     (["--context-length", "4"], "The option must be --help or --version; got '--context-length'."),
-    ([""], "The command must be simulate, sweep or train; got ''."),
+    ([""], "The command must be simulate, sweep, train, compare or project; got ''."),
     (["simulate"], f"--context-length is missing: it must be {PAIRS}."),
     (["train"], f"--context-length is missing: it must be {PAIRS}."),
     (["train", "--context-length", "4", "--model", "circuit"], "--model must be full"),
     (["sweep", "--context-lengths", "4"], "--output is missing: it must be the path of a folder."),
     (["sweep", "--output", ""], "--output must be the path of a folder; got ''."),
+    (["project"], "FILE is missing: it must be the path of a file of weights, or of a folder of them."),
+    (
+        ["train", "--context-length", "4", "--save-weights", ""],
+        "--save-weights must be the path of a new file; got ''.",
+    ),
 ]
 
 

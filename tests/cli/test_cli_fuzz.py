@@ -1,17 +1,26 @@
-"""Any words at all: an answer or one sentence, never a traceback."""
+"""Any words at all: an answer or one sentence, never a traceback; and good words are what the answer is to."""
 
 import contextlib
 import importlib
 import io
+import json
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from induction_dynamics.cli import COMMANDS, main
-from induction_dynamics.cli.parsing import flags
+from induction_dynamics.cli.document import configuration
+from induction_dynamics.cli.options import MEASURES
+from induction_dynamics.cli.parsing import flags, parse
 
-OPTIONS = sorted({flag for command in COMMANDS.values() for flag in flags(command.options)} - {"--output"})
+OPTIONS = sorted(
+    {flag for command in COMMANDS.values() for flag in flags(command.options)} - {"--output", "--save-weights"}
+)
 VALUES = st.sampled_from(
     "0 1 4 8 -3 2.5 nan inf -inf 1e400 1e-400 x circuit subspace full last uniform isotropic loss alpha_3 180 90 "
     "cpu -- - -h --help --version = --=3 -1 0.5 1_0 7 10 999999999999 --no-json simulate".split()
@@ -24,6 +33,120 @@ WORDS = st.one_of(
     st.builds("{}={}".format, st.sampled_from(OPTIONS), VALUES),
     st.text(max_size=6),
 )
+
+
+LENGTHS = st.one_of(st.integers(1, 40), st.integers(1, 10**12))
+GOOD: dict[str, st.SearchStrategy[Any]] = {
+    "inputs": st.sampled_from(["orthonormal", "isotropic"]),
+    "query": st.sampled_from(["last", "uniform"]),
+    "rotation": st.floats(-1e6, 1e6).filter(lambda degrees: abs(math.sin(math.radians(degrees))) >= 1e-3),
+    "embedding_dim": st.one_of(st.integers(2, 200), st.integers(2, 10**13)),
+    "measures": st.lists(st.sampled_from(MEASURES), min_size=1, unique=True),
+    "thresholds": st.lists(st.floats(1e-300, 1e300), min_size=1, max_size=4, unique=True),
+    "loss_fractions": st.lists(st.floats(1e-300, 1, exclude_max=True), min_size=1, max_size=4, unique=True),
+    "horizon": st.floats(1e-300, 1e9),
+    "batch_size": st.integers(1, 10**9),
+    "step": st.floats(1e-300, 1e6),
+    "samples": st.integers(1, 10**9),
+    "seed": st.integers(0, 2**32 - 1),
+}
+"""Every value that an option takes by itself; together the library may still refuse them."""
+
+
+@st.composite
+def good_options(draw):
+    """A command and options as the document should have them."""
+    command = draw(st.sampled_from(["simulate", "sweep", "train"]))
+    given: dict[str, Any] = draw(st.fixed_dictionaries({}, optional=GOOD))
+    if command == "sweep":
+        given["context_lengths"] = draw(st.lists(LENGTHS, min_size=1, max_size=6, unique=True))
+        given["model"] = draw(st.lists(st.sampled_from(["circuit", "subspace", "full"]), min_size=1, unique=True))
+    else:
+        given["context_length"] = draw(LENGTHS)
+        given["model"] = draw(st.sampled_from(["circuit", "subspace"])) if command == "simulate" else "full"
+    return command, given
+
+
+def as_words(options, draw_order):
+    """The options as typed, in any order, values after an equals sign where there is one."""
+    words = []
+    for name in draw_order:
+        value, flag = options[name], "--" + name.replace("_", "-")
+        if isinstance(value, list):
+            words += [flag, *map(str, value)]
+        else:
+            words.append(f"{flag}={value}")
+    return words
+
+
+@settings(deadline=None, max_examples=80, derandomize=True)
+@given(options=good_options(), random=st.randoms())
+def test_options_are_read_as_they_are_written(options, random):
+    """And an answer's configuration, typed again, is the same configuration: no digit is lost on the way."""
+    command, given = options
+    lengths = given.get("context_lengths", [])
+    rest = ["--output", "x"] if command == "sweep" else []
+    names = random.sample(sorted(given), len(given))
+    config = configuration(parse(COMMANDS[command], as_words(given, names) + rest), "cpu", lengths)
+    assert {name: config[name] for name in given} == given
+    again = json.loads(json.dumps(config))
+    typed = {
+        name: value for name, value in again.items() if name not in ("device_kind", "versions") and value is not None
+    }
+    assert configuration(parse(COMMANDS[command], as_words(typed, typed) + rest), "cpu", lengths) == config
+
+
+@settings(deadline=None, max_examples=80, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(options=good_options(), table=st.booleans())
+def test_good_options_are_answered_or_refused_together(pretended, options, table):
+    """A row for each model, length, measure and level asked for; or one sentence, and then nothing was computed."""
+    command, given = options
+    pretended.clear()
+    out, err = io.StringIO(), io.StringIO()
+    with tempfile.TemporaryDirectory() as folder, without_figure():
+        words = [] if table else ["--json"]
+        if command == "sweep":
+            words += ["--output", str(Path(folder) / "out")]
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = main([command, *as_words(given, given), *words])
+        written = sorted(path.name for path in Path(folder).rglob("*"))
+    if status:
+        assert (status, out.getvalue(), pretended, written) == (2, "", [], [])
+        assert err.getvalue().count("\n") == 1 and err.getvalue().strip()
+        return
+    ((points, asked),) = pretended
+    assert err.getvalue() == ""
+    assert written == (["config.json", "fits.json", "out", "rows.csv", "sweep.json"] if command == "sweep" else [])
+    if table:
+        assert max(map(len, out.getvalue().splitlines())) <= 80
+        return
+    document = json.loads(out.getvalue())
+    assert {name: document["config"][name] for name in given} == given
+    for name in ("measures", "thresholds", "loss_fractions"):
+        assert list(asked[name]) == document["config"][name]
+    levels = [
+        (measure, level)
+        for measure in asked["measures"]
+        for level in asked["loss_fractions" if measure == "loss" else "thresholds"]
+    ]
+    assert [(row["model"], row["context_length"], row["measure"], row["threshold"]) for row in document["rows"]] == [
+        (point.model, point.task.context_length, *level) for point in points for level in levels
+    ]
+
+
+@contextlib.contextmanager
+def without_figure():
+    """A sweep draws nothing and writes all but its pictures."""
+    sweep = importlib.import_module("induction_dynamics.cli.sweep")
+    figures = importlib.import_module("induction_dynamics.plotting.emergence_times")
+    writers = sweep._writers
+
+    def texts(document):
+        return {name: write for name, write in writers(document).items() if Path(name).suffix not in (".png", ".svg")}
+
+    drawing = mock.patch.object(figures, "plot_emergence_times", lambda *rows_and_fits: None)
+    with drawing, mock.patch.object(sweep, "_writers", texts):
+        yield
 
 
 @settings(deadline=None, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])

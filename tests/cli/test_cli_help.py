@@ -8,6 +8,8 @@ import pytest
 from induction_dynamics import __version__
 from induction_dynamics.cli import COMMANDS, main
 from induction_dynamics.cli.parsing import flags
+from induction_dynamics.transformer.disentangled import zero_weights
+from induction_dynamics.weights_files import save_weights
 
 HEAVY = ("jax", "numpy", "scipy", "matplotlib", "jaxtyping")
 SHARED = {
@@ -30,9 +32,13 @@ SHARED = {
 }
 OWN = {
     "simulate": {"--context-length"},
-    "train": {"--context-length"},
+    "train": {"--context-length", "--save-weights"},
     "sweep": {"--context-lengths", "--from", "--to", "--per-decade", "--output"},
 }
+COMPARE = {"--context-length", "--seeds", "--output"}
+COMPARE |= SHARED - {"--model", "--measures", "--thresholds", "--loss-fractions", "--seed"}
+PROJECT = {"--rotation", "--times", "--thresholds", "--output", "--device", "--json", "--quiet"}
+WORDS = {"sweep": ["--context-lengths", "4", "--output", "x"], "project": ["weights.npz"]}
 DEFAULTS = ("orthonormal", "last", "90", "0.5", "alpha_3 beta_2 gamma_3 loss", "256", "0.25", "2048", "12", "0", "cpu")
 
 
@@ -42,7 +48,9 @@ def run(*code):
     return done.stdout
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["simulate", "--help"], ["sweep", "-h"], ["train", "--help"], ["fly"]])
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["simulate", "--help"], ["sweep", "-h"], ["train", "--help"], ["project", "-h"], ["fly"]]
+)
 def test_help_imports_nothing_that_computes(argv):
     code = f"import sys; from induction_dynamics.cli import main; main({argv!r})"
     loaded = run(code, f"print('LOADED', [name for name in {HEAVY!r} if name in sys.modules])")
@@ -51,12 +59,12 @@ def test_help_imports_nothing_that_computes(argv):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_parsing_imports_nothing_that_computes(name):
-    words = ["--context-length", "4"] if name != "sweep" else ["--context-lengths", "4", "--output", "x"]
+    words = WORDS.get(name, ["--context-length", "4"])
     code = f"import sys; from induction_dynamics.cli import COMMANDS, parse; parse(COMMANDS[{name!r}], {words!r})"
     assert run(code, f"print([name for name in {HEAVY!r} if name in sys.modules])") == "[]\n"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", OWN)
 def test_help_of_a_command_stands_alone(capsys, monkeypatch, name):
     monkeypatch.setenv("COLUMNS", "80")
     assert main([name, "--help"]) == 0
@@ -70,6 +78,32 @@ def test_help_of_a_command_stands_alone(capsys, monkeypatch, name):
     assert "item-label pairs" in words and f"induction-dynamics {name} --" in words
     assert all(f"(default: {default})" in words for default in DEFAULTS)
     assert "2N + 2 orthonormal, 4N isotropic" in words and "count once" in words
+
+
+def test_help_of_compare(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["compare", "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert max(map(len, out.splitlines())) <= 80
+    assert set(flags(COMMANDS["compare"].options)) == COMPARE
+    assert all(f"  {flag} " in out or f"  {flag}\n" in out for flag in COMPARE)
+    words = " ".join(out.split())
+    assert "2N + 1 tokens" in words and "learning rate x steps / D" in words and "standard error" in words
+    assert all(f"(default: {default})" in words for default in ("0 1 2", "5", "256", "0.25", "2048", "cpu"))
+
+
+def test_help_of_project(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["project", "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert max(map(len, out.splitlines())) <= 80
+    assert set(flags(COMMANDS["project"].options)) == PROJECT
+    assert all(f"  {flag} " in out or f"  {flag}\n" in out for flag in PROJECT)
+    assert "project [-h] [OPTIONS] FILE [FILE ...]\n" in out and "  FILE [FILE ...]  " in out
+    words = " ".join(out.split())
+    assert "W2 (4D x 4D)" in words and "J = [[0, -I], [I, 0]]" in words and "flow time" in words
 
 
 @pytest.mark.parametrize("word", ["-h", "--help"])
@@ -87,6 +121,10 @@ def test_examples_of_the_help_are_valid(pretended, capsys, monkeypatch, tmp_path
     for command in COMMANDS.values():
         text = command.description.partition("Example:")[2].replace("\\\n", " ")
         lines = [line.split() for line in text.splitlines() if line.strip()]
+        if command.name == "project":
+            (tmp_path / "checkpoints").mkdir()
+            for name in ("weights", "checkpoints/0", "checkpoints/1", "checkpoints/2"):
+                save_weights(zero_weights(2), tmp_path / f"{name}.npz")
         assert lines
         for program, *words in lines:
             assert program == "induction-dynamics"

@@ -2,6 +2,8 @@
 
 import re
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 
@@ -66,6 +68,51 @@ def test_a_quartic_in_uneven_steps_of_any_unit():
     for where in root:
         run = run_of(time, 4, beta_2=lambda t, where=where: 0.5 + (t / where) ** 4 - 1)
         assert only(emergence_times(run, measures=["beta_2"])).time == pytest.approx(where, rel=1e-13)
+
+
+@st.composite
+def rising_runs(draw):
+    """Records of a coordinate that rises from 0 over many scales of time and of size, and the run's degree."""
+    degree, groups = draw(st.sampled_from([1, 2, 4])), draw(st.integers(1, 5))
+    scales = st.floats(-9, 3).map(lambda power: 10.0**power)
+    if degree == 1:
+        lengths, rises = (draw(st.lists(scales, min_size=groups, max_size=groups)) for _ in range(2))
+        time, values = (np.cumsum([0.0, *parts]) for parts in (lengths, rises))
+    else:  # the polynomial between the records rises as well
+        time = np.linspace(0, draw(scales), degree * groups + 1)
+        slopes = st.one_of(st.just(0.0), st.floats(1e-3, 10))
+        coefficients = draw(st.lists(slopes, min_size=degree, max_size=degree).filter(any))
+        values = draw(scales) * np.polynomial.polynomial.polyval(time / time[-1], [0, *coefficients])
+    hypothesis.assume(np.all(np.diff(time) > 0) and np.all(np.diff(values) > 0))
+    return time, values, degree
+
+
+@hypothesis.settings(deadline=None, max_examples=60, derandomize=True)
+@hypothesis.given(run=rising_runs(), fractions=st.lists(st.floats(1e-6, 1.2), min_size=1, max_size=6))
+def test_of_a_rising_run(run, fractions):
+    """Between the records on either side of the threshold, a root, and no earlier for a higher threshold."""
+    time, values, degree = run
+    losses = 3 * (1 - values / (2 * values[-1]))
+    trajectory = run_of(time, degree, alpha_3=values, loss=losses)
+    thresholds = sorted(fraction * values[-1] for fraction in fractions)
+    levels = [1 - min(fraction, 1.1) / 2 for fraction in sorted(fractions)]
+    rising = emergence_times(trajectory, measures=["alpha_3"], thresholds=thresholds)
+    falling = emergence_times(trajectory, measures=["loss"], loss_fractions=levels)
+    for found, signal, asked in ((rising, values, thresholds), (falling, -losses, [-3 * level for level in levels])):
+        reached = np.array([threshold for threshold in asked if threshold <= signal[-1]])
+        assert [emergence.outcome for emergence in found] == ["emerged"] * len(reached) + ["horizon_reached"] * (
+            len(found) - len(reached)
+        )
+        times = times_of(found)[: len(reached)]
+        after = np.searchsorted(signal, reached)
+        assert np.all((time[after - 1] <= times) & (times <= time[after]))
+        assert np.all(np.diff(times) >= -1e-15 * time[-1])
+        # the time is right to rounding, which is as much as the coordinate can tell where it is steep
+        column, sign = (2, 1) if found is rising else (-1, -1)
+        for side in (-1, 1):
+            near = np.clip(times + side * 1e-14 * time[after], 0, time[-1])
+            seen = sign * np.column_stack(trajectory.at(near))[:, column]
+            assert np.all(side * (seen - reached) >= -1e-14 * np.abs(signal).max())
 
 
 def test_the_loss_falls_through_fractions_of_its_start():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting import style
@@ -71,6 +72,32 @@ def test_display_names(name, shown):
     assert style.display(name) == shown
 
 
+def test_names_can_be_set_in_bold():
+    assert style.display("beta_12", bold=True) == r"$\mathbfit{\beta_{12}}$"
+    assert style.display("loss", bold=True) == "loss"
+
+
+@pytest.mark.parametrize("name", list(style.COLORS))
+def test_names_are_dark_enough_to_be_read_on_white(name):
+    """A contrast of 3 is what WCAG 2.2 asks of large letters."""
+    rgb = np.array(to_rgb(style.text_color(name)))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    assert 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) > 3
+    assert style.text_color(name) == style.color(name) or name not in (*style.STRONG, "loss")
+
+
+def test_ends_are_labelled_by_size_apart_from_each_other_and_only_where_there_is_an_end():
+    axes = style.new_figure(4.0, 4.0).subplots()
+    axes.set_ylim(0.0, 1.0)
+    style.label_ends(axes, {"alpha_3": 0.5, "beta_2": 0.5, "gamma_3": float("nan"), "beta_1": 0.9}, small=["beta_1"])
+    heights = {text.get_text(): text.xy[1] for text in axes.texts if isinstance(text, Annotation)}
+    sizes = {text.get_text(): float(text.get_fontsize()) for text in axes.texts}
+    alpha, beta, quiet = (style.display(name) for name in ("alpha_3", "beta_2", "beta_1"))
+    assert set(heights) == {alpha, beta, quiet}
+    assert heights[quiet] == 0.9 and abs(heights[alpha] - heights[beta]) == pytest.approx(0.075)
+    assert sizes[quiet] < sizes[alpha] == sizes[beta]
+
+
 def test_other_measures_share_one_colour():
     assert style.color("gamma_2+gamma_3") == style.OTHER_COLOR
 
@@ -102,6 +129,9 @@ def test_no_picture_imports_pyplot():
         " induction_dynamics.plotting.emergence_times; assert 'jax' not in sys.modules;"
         " from induction_dynamics.plotting.coordinates import plot_coordinates; import numpy as np, io;"
         " plot_coordinates([0.0, 1.0], np.zeros((2, 19)), context_length=4).savefig(io.BytesIO());"
+        " import importlib; from pathlib import Path;"
+        " [importlib.import_module(f'induction_dynamics.plotting.{path.stem}')"
+        " for path in Path(style.__file__).parent.glob('*.py')];"
         " assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

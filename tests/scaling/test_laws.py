@@ -266,3 +266,72 @@ def test_local_exponents_show_censored_points_as_gaps():
     assert np.isnan(slopes[1:]).all()
     with pytest.raises(ArgumentError, match="context_lengths must be at least 2 distinct values"):
         local_exponents([4, 4], [1.0, 2.0])
+
+
+@st.composite
+def increasing_times(draw):
+    """Distinct N in random order, and times that increase with N but follow no law."""
+    lengths = st.lists(st.integers(1, 5000), min_size=3, max_size=9, unique=True)
+    n = sorted(draw(lengths.filter(lambda n: max(n) >= 2 * min(n))))
+    rises = draw(st.lists(st.floats(1e-3, 4), min_size=len(n), max_size=len(n)))
+    order = draw(st.permutations(range(len(n))))
+    times = np.exp(np.cumsum(rises))
+    return np.array(n, float)[order], times[order]
+
+
+@hypothesis.settings(deadline=None, max_examples=60, derandomize=True)
+@hypothesis.given(increasing_times())
+def test_laws_of_increasing_times_increase(data):
+    """T = c N^p always; N^2 (c + d/N) where c >= 0; N^2 / (a ln N + b) where a ln N + b > a / 2.
+
+    The last two are positive over the data, but as their parameters fall out they may have a top or a dip: the slope
+    of the one has the sign of 2 c N + d, that of the other the sign of 2 (a ln N + b) - a.
+    """
+    fits = by_law(fit_laws(*data))
+    n = np.geomspace(data[0].min(), data[0].max(), 200)
+    curves = {law: np.log(fits[law].time(n)) for law in fits}
+    value = {name: interval.value for fit in fits.values() for name, interval in fit.parameters.items() if name != "c"}
+    c = fits["quadratic"].parameters["c"].value
+    assert value["p"] > 0
+    rising = {
+        "power": np.ones(n.size, bool),
+        "quadratic": 2 * c * n + value["d"] > 0,
+        "quadratic_log": 2 * (value["a"] * np.log(n) + value["b"]) - value["a"] > 0,
+    }
+    if c >= 0:
+        assert rising["quadratic"].all()
+    for law, curve in curves.items():
+        assert np.isfinite(curve[1:-1]).all()  # at the very ends a law may vanish to rounding
+        steps = np.diff(curve)[rising[law][:-1] & rising[law][1:]]
+        assert np.all(steps[np.isfinite(steps)] > -1e-12)
+
+
+@hypothesis.settings(deadline=None, max_examples=40, derandomize=True)
+@hypothesis.given(
+    seed=st.integers(0, 2**16),
+    points=st.integers(3, 10),
+    noise=st.sampled_from([0.0, 0.02, 0.5]),
+    unit=st.floats(1e-6, 1e6),
+    stretch=st.integers(1, 1000),
+)
+def test_units_of_time_and_length_and_the_order_of_points(seed, points, noise, unit, stretch):
+    """Each law goes over into itself when T and N are multiplied, so the fitted curve is the same in other units."""
+    rng = np.random.default_rng(seed)
+    n = rng.choice(np.arange(1, 5000), points, replace=False).astype(float)
+    times = noisy(n**2 / (0.5 * np.log(n) + 1), noise, seed)
+    order = rng.permutation(points)
+    before = fit_laws(n, times)
+    after = fit_laws(stretch * n[order], unit * times[order])
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_allclose(other.time(stretch * n), unit * one.time(n), rtol=1e-6)
+        assert (other.aicc is None) == (one.aicc is None)
+        if one.aicc is not None and noise:
+            assert other.aicc == pytest.approx(one.aicc, abs=1e-4)
+            assert other.preferred == one.preferred
+    p, same = before[0].parameters["p"], after[0].parameters["p"]
+    assert [same.value, same.low, same.high] == pytest.approx([p.value, p.low, p.high], abs=1e-9)
+    middles, slopes = local_exponents(n, times)
+    stretched, unchanged = local_exponents(stretch * n[order], unit * times[order])
+    np.testing.assert_allclose(stretched, stretch * middles, rtol=1e-12)
+    rounding = 1e-14 * (1 + np.abs(slopes).max()) / np.diff(np.sort(np.log(n))).min()
+    np.testing.assert_allclose(unchanged, slopes, rtol=0, atol=10 * rounding)

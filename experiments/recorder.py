@@ -1,0 +1,78 @@
+"""What an experiment leaves behind: the picture, the numbers it was drawn from, and how both were made."""
+
+import csv
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from induction_dynamics.cli.document import as_csv, as_json, versions
+from induction_dynamics.cli.folder import text, write_all
+from induction_dynamics.plotting.style import save_figure
+
+DIGITS = 10
+"""Digits kept of a number: more than any solver here is right to, fewer than differ between machines."""
+
+
+def record(
+    output: Path,
+    *,
+    config: Any,
+    command: str,
+    figures: Mapping[str, Figure],
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+    documents: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Write all of an experiment's files to its folder, or none of them.
+
+    Args:
+        output: the folder, made if need be.
+        config: the dataclass that the experiment was run with; where it wrote to is left out.
+        command: what makes the same files again.
+        figures: by name, each saved as .png and .svg.
+        tables: by name, rows with the same keys, each saved as .csv.
+        documents: by name, each saved as .json.
+    """
+    about = {"command": command, "config": settings(config), "versions": versions()}
+    writers = {"config.json": text(as_json(about))}
+    writers |= {f"{name}.csv": text(as_csv(rounded(rows))) for name, rows in tables.items()}
+    writers |= {f"{name}.json": text(as_json(rounded(content))) for name, content in (documents or {}).items()}
+    for name, figure in figures.items():
+        for suffix in (".png", ".svg"):
+            writers[name + suffix] = lambda path, figure=figure: save_figure(figure, path)
+    output.mkdir(parents=True, exist_ok=True)
+    write_all(output, writers)
+
+
+def settings(config: Any) -> dict[str, Any]:
+    """The fields of a configuration, but for where it writes to."""
+    return {name: value for name, value in dataclasses.asdict(config).items() if name != "output"}
+
+
+def rounded(value: Any) -> Any:
+    """Every float in it to `DIGITS` significant digits."""
+    if isinstance(value, Mapping):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(item) for item in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def read_table(path: Path) -> list[dict[str, Any]]:
+    """A table as it was written: numbers as numbers, null where empty."""
+    with open(path, newline="") as file:
+        return [{key: _parsed(cell) for key, cell in row.items()} for row in csv.DictReader(file)]
+
+
+def _parsed(cell: str) -> Any:
+    known = {"": None, "True": True, "False": False}
+    if cell in known:
+        return known[cell]
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            continue
+    return cell

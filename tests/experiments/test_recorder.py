@@ -1,0 +1,69 @@
+"""What an experiment leaves behind, and that figures/ holds it for every experiment."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments import figures
+from experiments.recorder import read_table, record, rounded
+from induction_dynamics.plotting.style import new_figure
+
+FIGURES = Path(__file__).parents[2] / "figures"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    output: Path
+    lengths: tuple[int, ...] = (2, 4)
+
+
+def test_numbers_come_back_with_ten_digits(tmp_path):
+    rows = [
+        {"name": "a", "value": 1 / 3, "count": 7, "missing": None, "held": True},
+        {"name": "b", "value": -2.5e-300, "count": -1, "missing": 1e22, "held": False},
+    ]
+    record(tmp_path / "new", config=Config(tmp_path), command="make it", figures={}, tables={"rows": rows})
+    assert read_table(tmp_path / "new" / "rows.csv") == rounded(rows)
+    assert rounded(1 / 3) == 0.3333333333 and rounded([{"x": (2 / 3,)}]) == [{"x": [0.6666666667]}]
+
+
+def test_configuration_and_command_lie_beside(tmp_path):
+    record(tmp_path, config=Config(tmp_path), command="make it", figures={}, tables={}, documents={"d": {"x": 0.1}})
+    about = json.loads((tmp_path / "config.json").read_text())
+    assert about["command"] == "make it" and about["config"] == {"lengths": [2, 4]}
+    assert {"induction-dynamics", "jax", "numpy", "python"} <= set(about["versions"])
+    assert json.loads((tmp_path / "d.json").read_text()) == {"x": 0.1}
+
+
+def test_the_same_figure_gives_the_same_bytes(tmp_path):
+    for folder in ("one", "other"):
+        figure = new_figure(2.0, 2.0)
+        figure.subplots().plot([0, 1], [1, 0])
+        record(tmp_path / folder, config=Config(tmp_path), command="", figures={"f": figure}, tables={})
+    for name in ("f.png", "f.svg", "config.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+
+
+def test_a_failure_leaves_what_was_there(tmp_path):
+    rows = [{"x": 1}]
+    record(tmp_path, config=Config(tmp_path), command="first", figures={}, tables={"rows": rows})
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="Out of range float"):
+        broken = {"x": float("nan")}
+        record(tmp_path, config=Config(tmp_path), command="", figures={}, tables={}, documents={"rows": broken})
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_every_experiment_has_its_folder_and_every_folder_its_experiment():
+    assert {folder.name for folder in FIGURES.iterdir()} == set(figures.EXPERIMENTS)
+
+
+@pytest.mark.parametrize("name", figures.EXPERIMENTS)
+def test_beside_each_picture_lie_its_numbers_and_its_command(name):
+    files = {file.name for file in (FIGURES / name).iterdir()}
+    assert json.loads((FIGURES / name / "config.json").read_text())["command"] == f"make figures ONLY={name}"
+    pictures = {file.removesuffix(".png") for file in files if file.endswith(".png")}
+    assert pictures and pictures == {file.removesuffix(".svg") for file in files if file.endswith(".svg")}
+    assert any(file.endswith(".csv") for file in files)
