@@ -15,7 +15,8 @@ help:
 	@echo "make test-slow  the slow tests"
 	@echo "make check      format, lint and types"
 	@echo "make figures    make the pictures of figures/ and their numbers anew, in build/figures;"
-	@echo "                make figures TO=figures replaces those that are committed"
+	@echo "                make figures TO=figures replaces those that are committed,"
+	@echo "                ONLY=\"one other\" makes those experiments only"
 	@echo "make format     let ruff format and mend the sources"
 	@echo "make lock       resolve requirements.lock anew"
 

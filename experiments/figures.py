@@ -1,6 +1,7 @@
 """Make every picture of figures/ and its numbers anew: `python -m experiments.figures` (`make figures`)."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import tyro
@@ -12,6 +13,7 @@ from experiments import (
     emergence_order,
     reduced_vs_full,
 )
+from induction_dynamics.errors import ArgumentError
 
 EXPERIMENTS = {
     "emergence_order": lambda folder: emergence_order.main(emergence_order.OrderConfig(folder)),
@@ -37,11 +39,21 @@ class FiguresConfig:
 
 
 def main(config: FiguresConfig) -> None:
-    """Run the experiments."""
+    """Run the experiments.
+
+    Raises:
+        ArgumentError: there is no such experiment; nothing was run.
+    """
+    if unknown := [name for name in config.only if name not in EXPERIMENTS]:
+        raise ArgumentError("only", unknown[0], f"one or more of {', '.join(EXPERIMENTS)}")
     for name in config.only or EXPERIMENTS:
         print(f"{name} ...", flush=True)
         EXPERIMENTS[name](config.output / name)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(FiguresConfig, description=__doc__))
+    try:
+        main(tyro.cli(FiguresConfig, description=__doc__))
+    except ArgumentError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

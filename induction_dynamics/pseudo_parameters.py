@@ -4,6 +4,7 @@ W = sum_k theta_k B_k. Each basis matrix B_k is zero but for one D x D block, wh
 beta_2 and gamma_3 are those of arXiv 2511.01033; the order of the other betas and gammas is this project's.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -80,11 +81,12 @@ class OffSubspace(NamedTuple):
 
 
 class MatrixProjection(NamedTuple):
-    """One matrix: its coordinates, ||W - sum_k theta_k B_k||^2 and ||W||^2."""
+    """One matrix: its coordinates, and ||W - sum_k theta_k B_k||^2 and ||W||^2 in units of the squared scale."""
 
     coordinates: Float[Array, " of_matrix"]
     missed: Float[Array, ""]
     whole: Float[Array, ""]
+    scale: Float[Array, ""]
 
 
 class Projection(NamedTuple):
@@ -153,8 +155,8 @@ def project(weights: Weights, rotation: float = 90.0) -> Projection:
         True
     """
     parts = [project_matrix(name, getattr(weights, name), rotation) for name in PLACES]
-    missed, whole = jnp.stack([part.missed for part in parts]), jnp.stack([part.whole for part in parts])
-    return Projection(jnp.concatenate([part.coordinates for part in parts]), off_subspace(missed, whole))
+    fractions = off_subspace(parts, jnp.stack([part.scale for part in parts]))
+    return Projection(jnp.concatenate([part.coordinates for part in parts]), fractions)
 
 
 def project_matrix(name: str, matrix: Float[Array, "rows columns"], rotation: float = 90.0) -> MatrixProjection:
@@ -184,17 +186,27 @@ def project_matrix(name: str, matrix: Float[Array, "rows columns"], rotation: fl
             values[-2] = values[-2] - along_J * (cosine / sine)
     coordinates = jnp.stack(values)
     nearest = _lift_matrix(coordinates, name, dim, rotation)
-    return MatrixProjection(coordinates, jnp.sum(jnp.square(matrix - nearest)), jnp.sum(jnp.square(matrix)))
+    # A power of two near the largest entry: then no square overflows or vanishes, and no digit changes.
+    one = jnp.ones((), matrix.dtype)
+    scale = jnp.ldexp(one, jnp.frexp(jnp.max(jnp.abs(matrix)))[1])
+    missed, whole = (jnp.sum(jnp.square(part / scale)) for part in (matrix - nearest, matrix))
+    return MatrixProjection(coordinates, missed, whole, scale)
 
 
-def off_subspace(missed: Float[Array, "3"], whole: Float[Array, "3"]) -> OffSubspace:
-    """Off-subspace fractions of squared norms, in any common unit.
+def off_subspace(parts: Sequence[MatrixProjection], scales: Float[Array, "3"]) -> OffSubspace:
+    """Off-subspace fractions of W1, W2, W3 and of all together.
 
     Args:
-        missed: ||W - sum_k theta_k B_k||^2 of W1, W2, W3.
-        whole: ||W||^2 of W1, W2, W3.
+        parts: the three projections.
+        scales: in which each part's norms are given, in any common unit.
     """
-    return OffSubspace(*_fraction(missed, whole), total=_fraction(jnp.sum(missed), jnp.sum(whole)))
+    missed, whole = jnp.stack([part.missed for part in parts]), jnp.stack([part.whole for part in parts])
+    # A matrix of zeros has a scale like any other, but no weight.
+    counted = jnp.where(whole > 0, scales, jnp.zeros_like(scales))
+    largest = jnp.max(counted)
+    weights = jnp.square(counted / jnp.where(largest > 0, largest, jnp.ones_like(largest)))
+    total = _fraction(jnp.sum(weights * missed), jnp.sum(weights * whole))
+    return OffSubspace(*_fraction(missed, whole), total=total)
 
 
 def rotation_matrix(embedding_dim: int, rotation: float) -> Float[np.ndarray, "dim dim"]:

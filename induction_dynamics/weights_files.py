@@ -144,15 +144,15 @@ def project_file(path: str | Path, rotation: float = 90.0) -> Projection:
         np.ldexp(scaled, -exponents[-1], out=scaled)
         parts.append(_project_matrix(name, jnp.asarray(scaled), rotation))
         del scaled
-    missed, whole = jnp.stack([part.missed for part in parts]), jnp.stack([part.whole for part in parts])
+    # In units of the largest, which as a power of two need not be one of jax's numbers.
     largest = max((exponent for exponent, part in zip(exponents, parts, strict=True) if part.whole > 0), default=0)
-    # A matrix of zeros has a unit like any other, but no weight.
-    units = jnp.asarray([np.ldexp(1.0, min(2 * (exponent - largest), 0)) for exponent in exponents])
+    scales = [
+        np.ldexp(float(part.scale), min(exponent - largest, 0)) for exponent, part in zip(exponents, parts, strict=True)
+    ]
     coordinates = [
         np.ldexp(np.asarray(part.coordinates), exponent) for exponent, part in zip(exponents, parts, strict=True)
     ]
-    total = off_subspace(units * missed, units * whole).total
-    return Projection(jnp.asarray(np.concatenate(coordinates)), off_subspace(missed, whole)._replace(total=total))
+    return Projection(jnp.asarray(np.concatenate(coordinates)), off_subspace(parts, jnp.asarray(scales)))
 
 
 def stored_dim(path: str | Path) -> int:

@@ -236,3 +236,21 @@ def test_single_precision():
     projection = project(weights, 137.0)
     assert {leaf.dtype for leaf in jax.tree.leaves((weights, projection))} == {jnp.dtype(jnp.float32)}
     np.testing.assert_allclose(projection.coordinates, theta, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype, smallest, largest", [(jnp.float32, 1e-30, 1e30), (jnp.float64, 1e-290, 1e290)])
+def test_the_fraction_of_the_smallest_and_the_largest_weights(dtype, smallest, largest, key):
+    shapes = ((8, 8), (16, 16), (4, 32))
+    plain = Weights(*(jax.random.normal(key, shape, dtype) for shape in shapes))
+    expected = project(plain).off_subspace
+    rounding = 16 * float(jnp.finfo(dtype).eps)
+    for scale in (smallest, largest):
+        found = project(
+            jax.tree.map(lambda matrix, scale=scale: matrix * jnp.asarray(scale, dtype), plain)
+        ).off_subspace
+        np.testing.assert_allclose(np.array(found), np.array(expected), rtol=rounding)
+    # Beside a matrix of another size the small ones do not count, and each keeps its own fraction.
+    mixed = Weights(plain.W1 * jnp.asarray(smallest, dtype), plain.W2, 0 * plain.W3)
+    found = project(mixed).off_subspace
+    np.testing.assert_allclose([found.W1, found.total], [expected.W1, expected.W2], rtol=rounding)
+    assert found.W3 == 0

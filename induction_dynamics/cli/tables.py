@@ -100,7 +100,11 @@ def _table(rows: Sequence[dict[str, Any]]) -> "Table":
 
 
 def _outcome(row: dict[str, Any]) -> str:
-    words = f"not by {row['horizon']:g} N^2" if row["outcome"] == "horizon_reached" else _OUTCOMES[row["outcome"]]
+    words = (
+        f"not by {row['horizon']:g} N^2"
+        if row["outcome"] == "horizon_reached"
+        else _OUTCOMES.get(row["outcome"], row["outcome"])
+    )
     return f"{words}, not held" if row["sustained"] is False else words
 
 

@@ -1,11 +1,13 @@
-"""A sweep in the place of the real one: T = N^2 / (ln N + 1), with a factor per measure; nothing is computed."""
+"""Runs in the place of the real ones: T = N^2 / (ln N + 1), with a factor per measure; nothing is computed."""
 
 import importlib
 import math
 
+import numpy as np
 import pytest
 
 from induction_dynamics.dynamics.emergence import Emergence
+from induction_dynamics.dynamics.trajectory import Trajectory
 from induction_dynamics.scaling.sweep import Row
 
 FACTORS = {"alpha_3": 1.0, "beta_2": 0.5, "gamma_3": 0.25, "loss": 0.5}
@@ -33,10 +35,20 @@ def pretend(points, *, measures, thresholds, loss_fractions, on_progress=None, o
     return rows
 
 
+def pretend_run(task, *args, horizon, **options):
+    """A run that rises in a straight line to 1 at the horizon, in the place of a flow or a training."""
+    time = np.array([0.0, horizon * float(task.context_length) ** 2])
+    ends = np.array([0.0, 1.0])
+    return Trajectory(time, np.tile(ends[:, None], (1, 19)), 0.5 - 0.5 * ends, 0.1 * ends, "horizon_reached")
+
+
 @pytest.fixture
 def pretended(monkeypatch):
-    """The calls made to the sweep, which is replaced by `pretend`."""
+    """The calls made to the sweep, which is replaced by `pretend`, as the runs of a comparison are by `pretend_run`."""
     calls = []
+    comparison = importlib.import_module("induction_dynamics.training.comparison")
+    monkeypatch.setattr(comparison, "train", pretend_run)
+    monkeypatch.setattr(comparison, "solve_flow", pretend_run)
 
     def sweep(points, **asked):
         calls.append((list(points), asked))

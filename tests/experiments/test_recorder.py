@@ -8,6 +8,7 @@ import pytest
 
 from experiments import figures
 from experiments.recorder import read_table, record, rounded
+from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting.style import new_figure
 
 FIGURES = Path(__file__).parents[2] / "figures"
@@ -58,6 +59,12 @@ def test_a_failure_leaves_what_was_there(tmp_path):
 
 def test_every_experiment_has_its_folder_and_every_folder_its_experiment():
     assert {folder.name for folder in FIGURES.iterdir()} == set(figures.EXPERIMENTS)
+
+
+def test_an_experiment_that_there_is_not_is_refused(tmp_path):
+    with pytest.raises(ArgumentError, match="only must be one or more of emergence_order, .*; got 'other'"):
+        figures.main(figures.FiguresConfig(tmp_path, only=("emergence_order", "other")))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", figures.EXPERIMENTS)
