@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
-from experiments.recorder import record, rounded
+from experiments.recorder import record, rounded, run_script
 from induction_dynamics.cli.progress import progress
+from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting.attention import plot_attention
 from induction_dynamics.plotting.weights import plot_weights
 from induction_dynamics.pseudo_parameters import COORDINATES, project
@@ -51,6 +51,12 @@ class CircuitConfig:
     seed: int = 0
     shown: int = 2
 
+    def __post_init__(self):
+        if not 1 <= self.shown <= self.context_length:
+            raise ArgumentError("shown", self.shown, f"from 1 to {self.context_length}, the number of pairs")
+        if not 0 < self.during < self.after:
+            raise ArgumentError("during", self.during, f"above 0 and below {self.after:g}, the time of the third stage")
+
 
 def main(config: CircuitConfig, command: str = "make figures ONLY=circuit_picture") -> None:
     """Train once to each stage, from the same data, and record attention and weights."""
@@ -68,7 +74,8 @@ def main(config: CircuitConfig, command: str = "make figures ONLY=circuit_pictur
                 tell(done, 3, f"full, N = {config.context_length}, {stage}")
             if horizon:
                 run = train(task, horizon=horizon, batch_size=config.batch_size, step=config.step, seed=config.seed)
-                assert run.weights is not None, "the run diverged"
+                if run.weights is None:
+                    raise ArgumentError("step", config.step, "so small that the training does not diverge")
                 weights, time = run.weights, float(run.time[-1])
             output = jax.jit(forward)(weights, sequences)
             layer_1, layer_2 = (
@@ -129,4 +136,4 @@ def _rows(stage: str, time: float, layer_1: np.ndarray, layer_2: np.ndarray) -> 
 
 
 if __name__ == "__main__":
-    main(tyro.cli(CircuitConfig, description=__doc__))
+    run_script(main, CircuitConfig, __doc__)

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import tyro
 
-from experiments.recorder import record, settings
+from experiments.recorder import record, run_script, settings
 from induction_dynamics.cli.document import build, fit_rows, versions
 from induction_dynamics.cli.progress import progress
 from induction_dynamics.plotting.emergence_times import plot_emergence_times
@@ -90,4 +89,4 @@ def _points(config: ScalingConfig) -> list[Point]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(ScalingConfig, description=__doc__))
+    run_script(main, ScalingConfig, __doc__)

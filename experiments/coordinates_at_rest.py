@@ -9,10 +9,10 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
 
-from experiments.recorder import record
+from experiments.recorder import record, run_script
 from induction_dynamics.cli.progress import progress
+from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting.coordinates_at_rest import plot_coordinates_at_rest
 from induction_dynamics.pseudo_parameters import COORDINATES
 from induction_dynamics.scaling.sweep import Point, run_points
@@ -35,6 +35,12 @@ class RestConfig:
     context_lengths: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
     queries: tuple[str, ...] = ("last", "uniform")
     horizon: float = 12.0
+
+    def __post_init__(self):
+        if not self.context_lengths or list(self.context_lengths) != sorted(set(self.context_lengths)):
+            raise ArgumentError("context_lengths", self.context_lengths, "at least one, increasing")
+        if not self.queries:
+            raise ArgumentError("queries", self.queries, "at least one")
 
 
 def main(config: RestConfig, command: str = "make figures ONLY=coordinates_at_rest") -> None:
@@ -75,4 +81,4 @@ def main(config: RestConfig, command: str = "make figures ONLY=coordinates_at_re
 
 
 if __name__ == "__main__":
-    main(tyro.cli(RestConfig, description=__doc__))
+    run_script(main, RestConfig, __doc__)

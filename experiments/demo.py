@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import tyro
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from experiments import context_length_scaling
 from experiments.context_length_scaling import MEASURES, ScalingConfig
+from experiments.recorder import run_script
 from induction_dynamics.cli.tables import LAWS_TITLE
 
 _OPENING = """\
@@ -82,4 +82,4 @@ def _number(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(DemoConfig, description=__doc__))
+    run_script(main, DemoConfig, __doc__)

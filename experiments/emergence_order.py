@@ -9,13 +9,13 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
 
-from experiments.recorder import record, rounded
+from experiments.recorder import record, rounded, run_script
 from induction_dynamics.cli.progress import progress
 from induction_dynamics.dynamics.emergence import DEFAULT_MEASURES, MEASURES, emergence_times
 from induction_dynamics.dynamics.flow import solve_flow
 from induction_dynamics.dynamics.trajectory import Trajectory
+from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting.emergence_order import plot_emergence_order
 from induction_dynamics.task import Task
 
@@ -45,6 +45,12 @@ class OrderConfig:
     samples: int = 2048
     seed: int = 0
     times: int = 601
+
+    def __post_init__(self):
+        if not self.inputs:
+            raise ArgumentError("inputs", self.inputs, "at least one kind")
+        if self.times < 2:
+            raise ArgumentError("times", self.times, "at least 2")
 
 
 def main(config: OrderConfig, command: str = "make figures ONLY=emergence_order") -> None:
@@ -96,4 +102,4 @@ def thinned(run: Trajectory, times: int) -> Trajectory:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(OrderConfig, description=__doc__))
+    run_script(main, OrderConfig, __doc__)

@@ -1,10 +1,7 @@
 """Make every picture of figures/ and its numbers anew: `python -m experiments.figures` (`make figures`)."""
 
 import dataclasses
-import sys
 from pathlib import Path
-
-import tyro
 
 from experiments import (
     circuit_picture,
@@ -13,6 +10,7 @@ from experiments import (
     emergence_order,
     reduced_vs_full,
 )
+from experiments.recorder import run_script
 from induction_dynamics.errors import ArgumentError
 
 EXPERIMENTS = {
@@ -52,8 +50,4 @@ def main(config: FiguresConfig) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(FiguresConfig, description=__doc__))
-    except ArgumentError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    run_script(main, FiguresConfig, __doc__)

@@ -2,14 +2,18 @@
 
 import csv
 import dataclasses
-from collections.abc import Mapping, Sequence
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tyro
 from matplotlib.figure import Figure
 
 from induction_dynamics.cli.document import as_csv, as_json, versions
-from induction_dynamics.cli.folder import text, write_all
+from induction_dynamics.cli.folder import CONFIG, text, write_all
+from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting.style import save_figure
 
 DIGITS = 10
@@ -27,6 +31,8 @@ def record(
 ) -> None:
     """Write all of an experiment's files to its folder, or none of them.
 
+    What an earlier run recorded there and this one does not make is removed.
+
     Args:
         output: the folder, made if need be.
         config: the dataclass that the experiment was run with; where it wrote to is left out.
@@ -35,15 +41,43 @@ def record(
         tables: by name, rows with the same keys, each saved as .csv.
         documents: by name, each saved as .json.
     """
-    about = {"command": command, "config": settings(config), "versions": versions()}
-    writers = {"config.json": text(as_json(about))}
-    writers |= {f"{name}.csv": text(as_csv(rounded(rows))) for name, rows in tables.items()}
+    writers = {f"{name}.csv": text(as_csv(rounded(rows))) for name, rows in tables.items()}
     writers |= {f"{name}.json": text(as_json(rounded(content))) for name, content in (documents or {}).items()}
     for name, figure in figures.items():
         for suffix in (".png", ".svg"):
             writers[name + suffix] = lambda path, figure=figure: save_figure(figure, path)
+    about = {"command": command, "config": settings(config), "files": sorted(writers), "versions": versions()}
     output.mkdir(parents=True, exist_ok=True)
-    write_all(output, writers)
+    before = _files_of(output)
+    write_all(output, {**writers, CONFIG: text(as_json(about))})
+    for name in before - set(writers):
+        (output / name).unlink(missing_ok=True)
+
+
+def _files_of(output: Path) -> set[str]:
+    """Files that an earlier run of an experiment recorded in a folder."""
+    try:
+        names = json.loads((output / CONFIG).read_text(encoding="utf-8"))["files"]
+        return {name for name in names if Path(name).name == name}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def run_script(main: Callable[[Any], object], config: type[Any], description: str | None) -> None:
+    """Run an experiment from the words of the command line; what is refused is told in one sentence, with status 2.
+
+    Args:
+        main: the experiment.
+        config: dataclass of what it takes, with the folder `output`.
+        description: for the help.
+    """
+    try:
+        options = tyro.cli(config, description=description)
+        options.output.mkdir(parents=True, exist_ok=True)  # before hours of computing
+        main(options)
+    except (ArgumentError, OSError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
 
 
 def settings(config: Any) -> dict[str, Any]:

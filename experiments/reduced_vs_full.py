@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import tyro
 from matplotlib.figure import Figure
 
-from experiments.recorder import record
+from experiments.recorder import record, run_script
 from induction_dynamics.cli.progress import progress
+from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting.comparison import plot_comparison
 from induction_dynamics.task import Task
 from induction_dynamics.training.comparison import compare
@@ -45,6 +45,10 @@ class OverlayConfig:
     step: float = 0.25
     samples: int = 2048
 
+    def __post_init__(self):
+        if not self.inputs:
+            raise ArgumentError("inputs", self.inputs, "at least one kind")
+
 
 def main(config: OverlayConfig, command: str = "make figures ONLY=reduced_vs_full") -> None:
     """Run the pairs and record how far they are apart."""
@@ -69,4 +73,4 @@ def main(config: OverlayConfig, command: str = "make figures ONLY=reduced_vs_ful
 
 
 if __name__ == "__main__":
-    main(tyro.cli(OverlayConfig, description=__doc__))
+    run_script(main, OverlayConfig, __doc__)

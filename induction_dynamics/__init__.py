@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from induction_dynamics.checkpoints import project_files as project_files
     from induction_dynamics.dynamics.emergence import Emergence as Emergence
     from induction_dynamics.dynamics.emergence import emergence_order as emergence_order
     from induction_dynamics.dynamics.emergence import emergence_times as emergence_times
@@ -72,6 +73,7 @@ _HOMES = {
     "plot_weights": "plotting.weights",
     "project": "pseudo_parameters",
     "project_file": "weights_files",
+    "project_files": "checkpoints",
     "sample_sequences": "task",
     "save_weights": "weights_files",
     "solve_flow": "dynamics.flow",

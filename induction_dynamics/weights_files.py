@@ -24,10 +24,11 @@ from induction_dynamics.pseudo_parameters import (
     off_subspace,
     project_matrix,
 )
-from induction_dynamics.task import check_rotation, require_float64
+from induction_dynamics.task import ROTATION_ALLOWED, check_rotation, require_float64
 from induction_dynamics.transformer.disentangled import Weights
 
 SUFFIXES = (".npz", ".safetensors")
+ROTATION = "rotation"
 MATRICES: tuple[str, ...] = tuple(ROWS)
 
 _LARGEST = 1e300  # coordinates are at most a thousand times as large, so they do not overflow
@@ -36,19 +37,20 @@ _SAFETENSORS_REAL = "F64 F32 F16 BF16 I64 I32 I16 I8 U64 U32 U16 U8".split()
 _project_matrix = jax.jit(project_matrix, static_argnames=("name", "rotation"))
 
 
-def save_weights(weights: Weights, path: str | Path) -> Path:
-    """Write W1, W2, W3 under these names; the file is there whole or not at all.
+def save_weights(weights: Weights, path: str | Path, *, rotation: float = 90.0) -> Path:
+    """Write W1, W2, W3 under these names, and the rotation; the file is there whole or not at all.
 
     Args:
         weights: of any floating type; one that the format does not know (bfloat16 in .npz, 8 bits in both) is written
             as float32, which holds it exactly.
         path: file name ending in .npz or .safetensors; an earlier file of that name is replaced.
+        rotation: phi in degrees, of the task that the weights were trained on.
 
     Returns:
         The path.
 
     Raises:
-        ArgumentError: `path` has another ending.
+        ArgumentError: `path` has another ending, or the angle is within 0.06 degrees of a multiple of 180.
         OSError: it cannot be written.
 
     Example:
@@ -62,15 +64,16 @@ def save_weights(weights: Weights, path: str | Path) -> Path:
     """
     path = Path(path)
     check_suffix(path)
+    check_rotation(rotation)
     arrays = {name: _storable(np.asarray(getattr(weights, name)), path.suffix) for name in MATRICES}
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".weights.") as folder:
         written = Path(folder) / path.name
         if path.suffix == ".npz":
-            np.savez(written, allow_pickle=False, **arrays)
+            np.savez(written, allow_pickle=False, **arrays, **{ROTATION: np.float64(rotation)})
         else:
             from safetensors.numpy import save_file
 
-            save_file(arrays, written)
+            save_file(arrays, written, metadata={ROTATION: repr(float(rotation))})
         os.replace(written, path)
     return path
 
@@ -106,15 +109,16 @@ def load_weights(path: str | Path) -> Weights:
     return Weights(**found)
 
 
-def project_file(path: str | Path, rotation: float = 90.0) -> Projection:
+def project_file(path: str | Path, rotation: float | None = None) -> Projection:
     """Coordinates and off-subspace fractions of weights on disk, in float64, one matrix in memory at a time.
 
     Args:
         path: see `load_weights`.
-        rotation: phi in degrees, of the task that the weights were trained on.
+        rotation: phi in degrees, of the task that the weights were trained on; by default what the file states, else
+            90.
 
     Raises:
-        ArgumentError: as `load_weights` and `project` say.
+        ArgumentError: as `load_weights` and `project` say; the file states another rotation, or one that is none.
         ValueError: jax_enable_x64 is off.
 
     Example:
@@ -132,7 +136,7 @@ def project_file(path: str | Path, rotation: float = 90.0) -> Projection:
         True
     """
     require_float64("Projections of files need")
-    check_rotation(rotation)
+    rotation = rotation_of_file(path, rotation)
     parts: list[MatrixProjection] = []
     exponents: list[int] = []
     for name, matrix in _matrices(Path(path)):
@@ -166,6 +170,38 @@ def stored_dim(path: str | Path) -> int:
     """
     with _opened(Path(path)) as arrays:
         return arrays["W3"].shape[0]
+
+
+def rotation_of_file(path: str | Path, rotation: float | None = None) -> float:
+    """The rotation in degrees of weights on disk: what the file states, else the given one, else 90.
+
+    Args:
+        path: see `load_weights`; the angle is an array `rotation` of no axis in .npz, metadata in .safetensors.
+        rotation: phi as given by the user.
+
+    Raises:
+        ArgumentError: see `load_weights`; of the numbers nothing is known yet. Or the file states another rotation, or
+            either of them is not away from multiples of 180.
+    """
+    if rotation is not None:
+        check_rotation(rotation)
+    path = Path(path)
+    stored_dim(path)  # refuses what is no file of weights
+    own = _stated_rotation(path)
+    if own is None:
+        return 90.0 if rotation is None else float(rotation)
+    try:
+        check_rotation(own)
+    except ArgumentError:
+        raise _refusal(path, f"{ROTATION} is not {ROTATION_ALLOWED}") from None
+    if rotation is not None and not same_rotation(rotation, own):
+        raise ArgumentError("rotation", rotation, f"the file's own, which is {own:g} in {str(path)!r}")
+    return own
+
+
+def same_rotation(one: float, other: float) -> bool:
+    """Whether two angles in degrees are the same rotation but for rounding."""
+    return abs(math.remainder(one - other, 360.0)) < 1e-9
 
 
 def check_suffix(path: Path) -> None:
@@ -261,6 +297,21 @@ def _safetensors(path: Path, stack: ExitStack) -> dict[str, _Stored]:
         read = functools.partial(file.get_tensor, name)
         arrays[name] = _Stored(tuple(part.get_shape()), dtype, dtype in _SAFETENSORS_REAL, read)
     return arrays
+
+
+def _stated_rotation(path: Path) -> float | None:
+    """The rotation as a file states it, NaN where that is no number; None where it states none."""
+    with ExitStack() as stack, _refusing(path):
+        if path.suffix == ".npz":
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            if f"{ROTATION}.npy" not in archive.namelist():
+                return None
+            stored = _npy(archive, f"{ROTATION}.npy")
+            return float(stored.read()) if stored.real and stored.shape == () else math.nan
+        from safetensors import safe_open
+
+        stated = (stack.enter_context(safe_open(path, framework="numpy")).metadata() or {}).get(ROTATION)
+        return None if stated is None else float(stated)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ LAYERS = (
     {"reduced"},
     {"dynamics.trajectory"},
     {"dynamics.flow", "dynamics.emergence", "dynamics.__init__"},
+    {"checkpoints"},
     {"training"},
     {"scaling.laws"},
     {"scaling.sweep", "scaling.__init__"},

@@ -100,3 +100,31 @@ def test_the_deviations_told_are_those_of_the_table():
     assert f"ever further than {math.ceil(100 * largest) / 100:g} from the flow" in TOLD
     assert f"{ends['orthonormal']} of the trained weights' norm" in TOLD
     assert f"(orthonormal) and {ends['isotropic']} (isotropic)" in TOLD
+
+
+def test_the_ratios_told_of_the_late_coordinates_are_those_of_the_table():
+    rows = read_table(ROOT / "figures" / "coordinates_at_rest" / "coordinates.csv")
+    ratios = {}
+    for row in rows:
+        sizes = {name: abs(row[name]) for name in induction_dynamics.COORDINATES}
+        three = min(sizes.pop(name) for name in ("alpha_3", "beta_2", "gamma_3"))
+        ratios[row["query"], row["context_length"]] = three / max(sizes.values())
+    assert f"others, and {ratios['last', 64]:.1f} times (query last)" in TOLD
+    assert f"and {ratios['uniform', 64]:.1f} times (uniform) at N = 64" in TOLD
+    least = min(ratio for (_, length), ratio in ratios.items() if length >= 4)
+    assert f"at least {math.floor(10 * least) / 10:g} times the largest of the sixteen" in TOLD
+
+
+def test_what_is_told_of_the_circuit_is_in_the_tables():
+    folder = ROOT / "figures" / "circuit_picture"
+    after = [row for row in read_table(folder / "attention.csv") if row["stage"] == "after"]
+    items = [
+        r["attention"]
+        for r in after
+        if r["layer"] == 1 and r["attending"] % 2 == 0 and r["attended"] == r["attending"] - 1
+    ]
+    assert f"more than {math.floor(10 * min(items)) * 10} % of its attention to its own item" in TOLD
+    right = max(row["attention"] for row in after if row["layer"] == 2)
+    assert f"gives {100 * right:.0f} % of its to the right label" in TOLD
+    off = next(row for row in read_table(folder / "coordinates.csv") if row["stage"] == "after")["off_subspace"]
+    assert f"explain all but {100 * off:.1f} % of their norm" in TOLD

@@ -23,7 +23,7 @@ from induction_dynamics import weights_files
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.pseudo_parameters import COORDINATES, project
 from induction_dynamics.transformer.disentangled import Weights
-from induction_dynamics.weights_files import load_weights, project_file, save_weights, stored_dim
+from induction_dynamics.weights_files import load_weights, project_file, rotation_of_file, save_weights, stored_dim
 
 SUFFIXES = (".npz", ".safetensors")
 SHAPES = {"W1": (2, 2), "W2": (4, 4), "W3": (1, 8)}
@@ -517,6 +517,10 @@ def test_garbage(tmp_path, suffix, content):
 
 FILES = [(suffix, encoded(random_arrays(2), suffix)) for suffix in SUFFIXES]
 FILES.append((".npz", npz(random_arrays(2), compressed=True)))
+FILES_STATING = [
+    (".npz", npz(random_arrays(2) | {"rotation": np.float64(40)})),
+    (".safetensors", save(random_arrays(2), metadata={"rotation": "40.0"})),
+]
 
 
 @pytest.mark.parametrize(("suffix", "content"), FILES, ids=["npz", "safetensors", "compressed"])
@@ -543,7 +547,10 @@ CHANGES = st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_s
 
 @settings(deadline=None, max_examples=200)
 @given(
-    file=st.sampled_from(FILES), changes=CHANGES, cut=st.integers(0, 10_000) | st.none(), more=st.binary(max_size=40)
+    file=st.sampled_from([*FILES, *FILES_STATING]),
+    changes=CHANGES,
+    cut=st.integers(0, 10_000) | st.none(),
+    more=st.binary(max_size=40),
 )
 def test_changed_files_are_read_or_refused(file, changes, cut, more):
     suffix, content = file
@@ -554,7 +561,7 @@ def test_changed_files_are_read_or_refused(file, changes, cut, more):
     changed[len(changed) if cut is None else cut % len(changed) :] = more
     with tempfile.TemporaryDirectory() as folder:
         path = written(Path(folder) / f"weights{suffix}", bytes(changed))
-        for function in (load_weights, project_file, stored_dim):
+        for function in (load_weights, project_file, stored_dim, rotation_of_file):
             try:
                 found = function(path)
             except ArgumentError as error:
@@ -572,6 +579,63 @@ def test_without_float64(tmp_path):
         refused(large, "W3 has an entry too large for float32, and jax_enable_x64 is off")
         with pytest.raises(ValueError, match="jax_enable_x64"):
             project_file(path)
+
+
+def small(folder, suffix, rotation=90.0):
+    weights = Weights(**{name: jnp.asarray(array) for name, array in random_arrays(2).items()})
+    return save_weights(weights, folder / f"stated{suffix}", rotation=rotation)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("rotation", [90.0, 40.0, -0.1 - 0.2, 1e6 + 1 / 3])
+def test_the_rotation_is_kept(tmp_path, suffix, rotation):
+    path = small(tmp_path, suffix, rotation)
+    assert rotation_of_file(path) == rotation_of_file(path, rotation) == rotation
+    found = project_file(path)
+    size = float(jnp.max(jnp.abs(found.coordinates)))
+    for other in (project(load_weights(path), rotation), project_file(path, rotation - 360)):
+        np.testing.assert_allclose(found.coordinates, other.coordinates, rtol=0, atol=1e-9 * size)
+    with pytest.raises(ArgumentError, match="rotation must be the file's own, which is .*stated"):
+        project_file(path, rotation + 1)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_that_states_no_rotation_takes_the_given_one(tmp_path, suffix):
+    path = written(tmp_path / f"silent{suffix}", encoded(random_arrays(2), suffix))
+    assert (rotation_of_file(path), rotation_of_file(path, 40.0)) == (90.0, 40.0)
+    np.testing.assert_array_equal(project_file(path).coordinates, project_file(path, 90.0).coordinates)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("stated", [np.nan, np.inf, 180.0, 0.0, 1j, True, [40.0], [], "40", None], ids=str)
+def test_a_damaged_rotation_is_refused_where_it_counts(tmp_path, suffix, stated):
+    arrays = random_arrays(2)
+    if suffix == ".npz":
+        content = npz(arrays | {"rotation": np.asarray(stated)})
+    elif stated in ("40", None):
+        pytest.skip("all metadata are words")
+    else:
+        content = save(arrays, metadata={"rotation": str(stated)})
+    path = written(tmp_path / f"weights{suffix}", content)
+    for function in (project_file, rotation_of_file, lambda path: project_file(path, 40.0)):
+        refused(path, "(here ", function)
+    np.testing.assert_array_equal(load_weights(path).W1, arrays["W1"])
+    assert stored_dim(path) == 2
+
+
+def test_a_rotation_in_another_header(tmp_path):
+    array = np.float64(40)
+    changed = members(rotation=npy(array, HEADER % "()", (2, 0)))
+    refused(written(tmp_path / "weights.npz", zipped(changed)), "it is damaged or of another kind", project_file)
+    changed = members(rotation=npy(array, HEADER % "()"))
+    assert rotation_of_file(written(tmp_path / "weights.npz", zipped(changed))) == 40
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_no_rotation_is_stated_without_a_basis(tmp_path, suffix):
+    with pytest.raises(ArgumentError, match="rotation must be a finite angle"):
+        small(tmp_path, suffix, 180.0)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_rotation_without_a_basis(tmp_path):

@@ -2,15 +2,17 @@
 
 import contextlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from induction_dynamics import __version__
 from induction_dynamics.cli import compare, project, simulate, sweep, train
 from induction_dynamics.cli.computing import refuse_faulty_jax
 from induction_dynamics.cli.parsing import PROGRAM, Command, flags, nearest, parse
-from induction_dynamics.cli.refusal import BAD_INPUT, FAILED, INTERRUPTED, Refusal, from_argument_error
+from induction_dynamics.cli.refusal import BAD_INPUT, FAILED, INTERRUPTED, TERMINATED, Refusal, from_argument_error
 from induction_dynamics.cli.values import listed, quoted
 from induction_dynamics.errors import ArgumentError
 
@@ -36,7 +38,7 @@ exit status:
   0    done (also where a coordinate has not emerged: that is an answer)
   1    failed unexpectedly
   2    bad input: one sentence on standard error, nothing printed or written
-  130  interrupted
+  130  interrupted (143: by SIGTERM)
 """
 
 
@@ -47,16 +49,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the program's name; by default those of this process.
 
     Returns:
-        The exit status: 0 for an answer, 2 for bad input, 1 for a failure, 130 when interrupted.
+        The exit status: 0 for an answer, 2 for bad input, 1 for a failure, 130 when interrupted, 143 by SIGTERM.
     """
     try:
-        _run(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()
+        with _terminable():
+            _run(list(sys.argv[1:] if argv is None else argv))
+            sys.stdout.flush()
         return 0
     except SystemExit as exit:
         return BAD_INPUT if exit.code else 0
     except Refusal as refusal:
         return _complain(refusal.sentence, refusal.status)
+    except _Terminated:
+        return _complain("Terminated.", TERMINATED)
     except KeyboardInterrupt:
         return _complain("Interrupted.", INTERRUPTED)
     except BrokenPipeError:
@@ -67,6 +72,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         return _complain(f"Reading or writing failed: {error.strerror or error}{where}.", FAILED)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, after which a command cleans up as after Ctrl-C."""
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Turn SIGTERM into an exception within the block, unless it is ignored, or Python does not handle signals here."""
+    ours = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM)
+    if not ours or before in (signal.SIG_IGN, None):
+        yield
+        return
+
+    def terminate(*_: object) -> None:
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(words: list[str]) -> None:

@@ -14,6 +14,7 @@ from induction_dynamics.cli.folder import CONFIG, claimed, text, write_all
 from induction_dynamics.cli.options import CompareOptions
 from induction_dynamics.cli.parsing import Command
 from induction_dynamics.cli.progress import progress
+from induction_dynamics.cli.values import visible
 
 if TYPE_CHECKING:
     from induction_dynamics.training.comparison import Comparison
@@ -52,7 +53,7 @@ def run(options: CompareOptions) -> None:
         return
     show_comparison(document, quiet=options.answer.quiet)
     if options.output and not options.answer.quiet:
-        print(f"\nWritten to {options.output}")
+        print(f"\nWritten to {visible(options.output)}")
 
 
 def _document(comparison: "Comparison", options: CompareOptions, config: dict[str, Any]) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def _curves(comparison: "Comparison") -> dict[str, Any]:
     for row in comparison.curves():
         measure = columns["measures"].setdefault(row["measure"], {})
         for name, value in row.items():
-            if name not in ("time", "measure"):
+            if name not in ("time", "time_unit", "measure"):
                 measure.setdefault(name, []).append(value)
     return columns
 

@@ -5,12 +5,13 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from induction_dynamics.cli.tables import new_console, new_table, show_lines
+from induction_dynamics.cli.tables import new_console, new_table, show_lines, show_table
 
 _LEGEND = """\
 residual: trained minus reduced, in the mean over the seeds, where it is largest
 in size; error: its standard error over the seeds; T: flow time at which it is;
-seed: the largest |trained - reduced| of any seed at any time."""
+worst: the largest |trained - reduced| of any seed at any time. After +- stands
+the standard error of a mean over the seeds."""
 
 
 def show_comparison(document: dict[str, Any], quiet: bool = False) -> None:
@@ -29,17 +30,17 @@ def show_comparison(document: dict[str, Any], quiet: bool = False) -> None:
             f"{first['query']}, rotation {first['rotation']:g} degrees\n"
             f"batch size {config['batch_size']}, step {config['step']:g}, {seeds}, to flow time {span:g}\n"
         )
-    console.print(_emergence(emergence))
+    show_table(_emergence(emergence), console)
     print()
     table = new_table(
-        ("measure", "residual", "error", "T", "reduced", "trained", "seed"),
-        right=("residual", "error", "T", "reduced", "trained", "seed"),
+        ("measure", "residual", "error", "T", "reduced", "trained", "worst"),
+        right=("residual", "error", "T", "reduced", "trained", "worst"),
     )
     for row in sorted(document["rows"], key=lambda row: -abs(row["residual"])):
         error = "-" if row["standard_error"] is None else _short(row["standard_error"])
         values = (_short(row[name]) for name in ("reduced", "trained", "largest_of_a_seed"))
-        table.add_row(row["measure"], _short(row["residual"], "+"), error, f"{row['time']:g}", *values)
-    console.print(table)
+        table.add_row(row["measure"], _short(row["residual"], "+"), error, f"{row['time']:.6g}", *values)
+    show_table(table, console)
     off = [values[-1] for name, values in document["curves"]["measures"]["off_subspace"].items() if "trained" in name]
     print(f"\nOff-subspace fraction of the trained weights at the end: {_mean(off, '.4g')}")
     if not quiet:
@@ -56,13 +57,16 @@ def _emergence(rows: Sequence[dict[str, Any]]) -> Any:
         reduced = [row["time"] for row in own if row["model"] == "subspace"]
         trained = [row["time"] for row in own if row["model"] == "full"]
         both = None not in reduced and None not in trained and statistics.fmean(reduced) > 0
-        ratio = f"{statistics.fmean(trained) / statistics.fmean(reduced):.4f}" if both else "-"
+        ratio = _short(statistics.fmean(trained) / statistics.fmean(reduced)) if both else "-"
         table.add_row(measure, f"{threshold:g}", _mean(reduced, ".6g"), _mean(trained, ".6g"), ratio)
     return table
 
 
 def _short(value: float, sign: str = "") -> str:
-    return f"{value:{sign}.4f}" if abs(value) >= 5e-4 or value == 0 else f"{value:{sign}.0e}"
+    size = abs(value)
+    if 0 < size < 5e-4:
+        return f"{value:{sign}.0e}"
+    return f"{value:{sign}.3e}" if size >= 1e4 else f"{value:{sign}.{4 if size < 10 else 2 if size < 1000 else 1}f}"
 
 
 def _mean(values: Sequence[float | None], digits: str) -> str:

@@ -57,11 +57,13 @@ def claimed(typed: str, config: dict[str, Any], files: Sequence[str]) -> Iterato
 
 def _mark(path: Path, config: dict[str, Any]) -> bool:
     """Write the configuration unless there is one: whole or not at all, and by one of several at once."""
-    with tempfile.NamedTemporaryFile("w", dir=path, encoding="utf-8") as file:
-        json.dump(config, file, allow_nan=False, indent=2)
-        file.flush()
+    # a file of its own making would be for nobody else to read
+    with tempfile.TemporaryDirectory(dir=path, prefix=".config.") as folder:
+        written = Path(folder) / CONFIG
+        with open(written, "w", encoding="utf-8") as file:
+            json.dump(config, file, allow_nan=False, indent=2)
         try:
-            os.link(file.name, path / CONFIG)
+            os.link(written, path / CONFIG)
         except FileExistsError:
             return False
         return True
@@ -105,9 +107,11 @@ def _check_owner(path: Path, typed: str, config: dict[str, Any], files: Sequence
         except (ValueError, RecursionError):
             other = None
         if not same_options(config, other):
+            # left by a command that was killed, or of one that is still at work: nothing here tells which
+            empty = " and which holds no result yet: unless a command is at work there, remove it, or choose another"
             raise Refusal(
                 f"--output must be a new folder or one of the same configuration; got {quoted(typed)}, whose {CONFIG} "
-                f"is another{_difference(config, other)}."
+                f"is another{_difference(config, other)}{empty if present == [CONFIG] else ''}."
             )
 
 

@@ -191,7 +191,8 @@ class ProjectOptions:
     Args:
         files: .npz or .safetensors files with arrays W1 (2D x 2D), W2 (4D x 4D) and W3 (D x 8D): one, several in
             order, or a folder with such files, taken in the order of the numbers in their names.
-        rotation: angle of the rotation M of the task that the weights were trained on.
+        rotation: angle of the rotation M of the task that the weights were trained on; a file that states its own
+            takes no other.
         times: flow time of each file, increasing; without it files are counted from 0.
         thresholds: levels at which a coordinate of a series is said to have emerged, above 0.
         output: folder for project.json, rows.csv, config.json and, of a series, a figure.
@@ -203,7 +204,7 @@ class ProjectOptions:
         tyro.conf.Positional,
         tyro.conf.arg(metavar="FILE [FILE ...]", help_behavior_hint="(required)"),
     ]
-    rotation: Annotated[float, one(_ANGLE)] = 90.0
+    rotation: Annotated[float | None, one(_ANGLE), _default("the file's own, else 90")] = None
     times: Annotated[tuple[float, ...], several(_TIME, repeats=True), _default("none")] = ()
     thresholds: Annotated[tuple[float, ...], several(_LEVEL)] = (0.5,)
     output: Annotated[str | None, one(_FOLDER), _default("none")] = None

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from induction_dynamics.cli.computing import enough_memory, use_device
 from induction_dynamics.cli.document import as_csv, as_json, build, configuration, finite
@@ -20,45 +20,35 @@ from induction_dynamics.cli.values import quoted, visible
 from induction_dynamics.errors import ArgumentError
 
 if TYPE_CHECKING:
-    import numpy as np
+    from induction_dynamics.checkpoints import Settings
+    from induction_dynamics.pseudo_parameters import Projection
 
 FILES = ("project.json", "rows.csv")
 FIGURES = ("coordinates.png", "coordinates.svg")
-
-
-class Checkpoint(NamedTuple):
-    """The projection of one file.
-
-    Args:
-        file: its path, as shown.
-        embedding_dim: D.
-        coordinates: the 19.
-        off_subspace: fractions of W1, W2, W3 and in total.
-    """
-
-    file: str
-    embedding_dim: int
-    coordinates: "np.ndarray"
-    off_subspace: dict[str, float]
 
 
 def run(options: ProjectOptions) -> None:
     """Project every file, print the coordinates, and write the folder if one is given.
 
     Raises:
-        Refusal: a file, the times or the folder are refused; nothing was written.
+        Refusal: a file or the folder is refused; nothing was written.
+        ArgumentError: the times or the rotation are.
     """
+    from induction_dynamics.checkpoints import check_files, check_times
+
     files = find_files(options.files)
-    check_times(options.times, len(files))
-    dim = read_dim(files)
+    check_times(options.times or None, len(files))
+    with _naming_files():
+        settings = check_files(files, options.rotation)
     device_kind = use_device(options.answer.device)
-    config = configuration(options, device_kind) | {"files": [visible(file) for file in files]}
+    config = configuration(options, device_kind)
+    config |= {"files": [visible(file) for file in files], "rotation": settings.rotation}
     written = FILES if len(files) == 1 else (*FILES, *FIGURES)
     with claimed(options.output, config, written) if options.output else contextlib.nullcontext() as folder:
-        checkpoints = project_files(files, dim, options)
-        document = _series(checkpoints, config, options) if len(files) > 1 else _single(checkpoints[0], config)
+        projections = read_files(files, settings, options.answer.quiet)
+        document = (_series if len(files) > 1 else _single)(projections, config, settings)
         if folder is not None:
-            write_all(folder, _writers(document, checkpoints, options))
+            write_all(folder, _writers(document, projections))
     if options.answer.json:
         sys.stdout.write(as_json(document))
         return
@@ -71,7 +61,7 @@ def find_files(typed: Sequence[str]) -> list[str]:
     """The files as typed, or those of the one folder that was.
 
     Raises:
-        Refusal: a folder beside others, or one that has no files of weights or cannot be read.
+        Refusal: a folder beside others, or one that has no files of weights, two of one name, or cannot be read.
     """
     folders = [word for word in typed if Path(word).is_dir()]
     if not folders:
@@ -92,7 +82,16 @@ def find_files(typed: Sequence[str]) -> list[str]:
         ) from None
     if not inside:
         raise Refusal(f"FILE must be a folder with .npz or .safetensors files in it; got {quoted(typed[0])}.")
-    return [str(path) for path in sorted(inside, key=lambda path: natural(path.name))]
+    inside.sort(key=lambda path: natural(path.name))
+    stems: dict[str, str] = {}
+    for path in inside:
+        other = stems.setdefault(path.stem, path.name)
+        if other != path.name:
+            raise Refusal(
+                f"FILE must be a folder in which no two files differ in their ending only; got {quoted(typed[0])}, "
+                f"which holds {quoted(other)} and {quoted(path.name)}."
+            )
+    return list(map(str, inside))
 
 
 def natural(name: str) -> tuple[list[str | int], str]:
@@ -106,102 +105,49 @@ def natural(name: str) -> tuple[list[str | int], str]:
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
 
 
-def check_times(times: Sequence[float], files: int) -> None:
-    """Refuse times that are not one for each file, increasing.
-
-    Raises:
-        Refusal: see above.
-    """
-    if not times:
-        return
-    if len(times) != files:
-        raise Refusal(f"--times must be as many as files, which are {files}; got {len(times)}.")
-    for before, after in zip(times, times[1:], strict=False):
-        if after <= before:
-            raise Refusal(f"--times must increase from file to file; got '{after!r}' after '{before!r}'.")
-
-
-def read_dim(files: Sequence[str]) -> int:
-    """D of all files, from their shapes alone.
-
-    Raises:
-        Refusal: one is no file of weights, or of another D than the first.
-    """
-    from induction_dynamics.weights_files import stored_dim
-
-    first = 0
-    for file in files:
-        with _naming_files():
-            dim = stored_dim(file)
-        first = first or dim
-        if dim != first:
-            raise Refusal(
-                f"FILE must be files of one D, which is {first} in {quoted(files[0])}; "
-                f"got {quoted(file)}, where it is {dim}."
-            )
-    return first
-
-
-def project_files(files: Sequence[str], embedding_dim: int, options: ProjectOptions) -> list[Checkpoint]:
+def read_files(files: Sequence[str], settings: "Settings", quiet: bool) -> "list[Projection]":
     """The projection of every file, one matrix in memory at a time.
+
+    Args:
+        files: their paths.
+        settings: of all of them.
+        quiet: without progress.
 
     Raises:
         Refusal: one holds numbers that are not finite, or is damaged; with status 1, when memory runs out.
     """
-    import numpy as np
-
     from induction_dynamics.weights_files import project_file
 
-    checkpoints = []
-    with progress(options.answer.quiet) as tell, enough_memory():
+    projections = []
+    with progress(quiet) as tell, enough_memory(), _naming_files():
         for done, file in enumerate(files):
             if tell is not None:
                 tell(done, len(files), visible(Path(file).name))
-            with _naming_files():
-                found = project_file(file, options.rotation)
-            missed = {name: float(value) for name, value in found.off_subspace._asdict().items()}
-            checkpoints.append(Checkpoint(visible(file), embedding_dim, np.asarray(found.coordinates), missed))
-    return checkpoints
+            projections.append(project_file(file, settings.rotation))
+    return projections
 
 
-def _single(checkpoint: Checkpoint, config: dict[str, Any]) -> dict[str, Any]:
-    from induction_dynamics.pseudo_parameters import COORDINATES
-
-    values = zip(COORDINATES, checkpoint.coordinates.tolist(), strict=True)
-    rows = [{"coordinate": name, "value": value} for name, value in values]
-    more = {"embedding_dim": checkpoint.embedding_dim, "off_subspace": checkpoint.off_subspace}
-    return finite(build("project", config, rows) | more)
+def _single(projections: "Sequence[Projection]", config: dict[str, Any], settings: "Settings") -> dict[str, Any]:
+    (found,) = projections
+    more = {"embedding_dim": settings.embedding_dim, "off_subspace": _fractions(found)}
+    return finite(build("project", config, _values(found)) | more)
 
 
-def _series(checkpoints: Sequence[Checkpoint], config: dict[str, Any], options: ProjectOptions) -> dict[str, Any]:
-    import numpy as np
-
+def _series(projections: "Sequence[Projection]", config: dict[str, Any], settings: "Settings") -> dict[str, Any]:
+    from induction_dynamics.checkpoints import trajectory_of
     from induction_dynamics.dynamics.emergence import emergence_order, emergence_times
-    from induction_dynamics.dynamics.trajectory import Trajectory
-    from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES
+    from induction_dynamics.pseudo_parameters import CIRCUIT
 
-    time = np.asarray(options.times or range(len(checkpoints)), dtype=float)
-    trajectory = Trajectory(
-        time=time,
-        coordinates=np.stack([checkpoint.coordinates for checkpoint in checkpoints]),
-        loss=np.zeros(len(time)),  # unknown, and never asked for
-        off_subspace=np.array([checkpoint.off_subspace["total"] for checkpoint in checkpoints]),
-        outcome="horizon_reached",
-    )
-    crossings = emergence_times(trajectory, measures=CIRCUIT, thresholds=options.thresholds)
-    unit = {"time_unit": "flow" if options.times else "checkpoint"}
-    files = []
-    for place, checkpoint in enumerate(checkpoints):
-        when = {"time": options.times[place]} if options.times else {}
-        files.append(
-            {"file": checkpoint.file, "embedding_dim": checkpoint.embedding_dim}
-            | when
-            | {"off_subspace": checkpoint.off_subspace}
-        )
-    rows = [
-        {"file": checkpoint.file, "coordinate": name, "value": value}
-        for checkpoint in checkpoints
-        for name, value in zip(COORDINATES, checkpoint.coordinates.tolist(), strict=True)
+    times = config["times"]
+    trajectory = trajectory_of(projections, times or None)
+    crossings = emergence_times(trajectory, measures=CIRCUIT, thresholds=config["thresholds"])
+    unit = {"time_unit": _unit(config)}
+    named = list(zip(config["files"], projections, strict=True))
+    files = [
+        {"file": file, "embedding_dim": settings.embedding_dim}
+        | ({"time": times[place]} if times else {})
+        | {"off_subspace": _fractions(found)}
+        for place, (file, found) in enumerate(named)
     ]
     more = {
         "files": files,
@@ -211,31 +157,46 @@ def _series(checkpoints: Sequence[Checkpoint], config: dict[str, Any], options: 
     notes = [
         f"{crossing.measure} is beyond {crossing.threshold:g} in the first file already: its time is an upper bound."
         for crossing in crossings
-        if crossing.time == time[0]
+        if crossing.time == trajectory.time[0]
     ]
+    rows = [{"file": file} | value for file, found in named for value in _values(found)]
     return finite(build("project", config, rows, notes=notes) | more)
 
 
-def _writers(
-    document: dict[str, Any], checkpoints: Sequence[Checkpoint], options: ProjectOptions
-) -> dict[str, Callable[[Path], object]]:
+def _values(found: "Projection") -> list[dict[str, Any]]:
+    from induction_dynamics.pseudo_parameters import COORDINATES
+
+    values = zip(COORDINATES, found.coordinates.tolist(), strict=True)
+    return [{"coordinate": name, "value": value} for name, value in values]
+
+
+def _fractions(found: "Projection") -> dict[str, float]:
+    return {name: float(value) for name, value in found.off_subspace._asdict().items()}
+
+
+def _unit(config: dict[str, Any]) -> str:
+    return "flow" if config["times"] else "checkpoint"
+
+
+def _writers(document: dict[str, Any], projections: "Sequence[Projection]") -> dict[str, Callable[[Path], object]]:
+    config = document["config"]
     writers: dict[str, Callable[[Path], object]] = {
-        CONFIG: text(as_json(document["config"])),
+        CONFIG: text(as_json(config)),
         "project.json": text(as_json(document)),
         "rows.csv": text(as_csv(document["rows"])),
     }
-    if len(checkpoints) > 1:
-        import numpy as np
-
+    if len(projections) > 1:
+        from induction_dynamics.checkpoints import trajectory_of
         from induction_dynamics.plotting.checkpoints import plot_checkpoints
         from induction_dynamics.plotting.style import save_figure
 
+        trajectory = trajectory_of(projections, config["times"] or None)
         figure = plot_checkpoints(
-            np.asarray(options.times or range(len(checkpoints)), dtype=float),
-            np.stack([checkpoint.coordinates for checkpoint in checkpoints]),
-            np.array([list(checkpoint.off_subspace.values()) for checkpoint in checkpoints]),
-            time_unit="flow" if options.times else "checkpoint",
-            labels=[Path(checkpoint.file).name for checkpoint in checkpoints],
+            trajectory.time,
+            trajectory.coordinates,
+            [list(_fractions(found).values()) for found in projections],
+            time_unit=_unit(config),
+            labels=[Path(file).name for file in config["files"]],
         )
         for name in FIGURES:
             writers[name] = lambda path: save_figure(figure, path)
@@ -247,7 +208,7 @@ def _naming_files() -> Iterator[None]:
     try:
         yield
     except ArgumentError as error:
-        if error.argument != "path":
+        if error.argument not in ("path", "paths"):
             raise
         raise Refusal(f"FILE must be {error.allowed}; got {quoted(str(error.value))}.") from None
 
@@ -264,7 +225,8 @@ lines from file to file: in flow time with --times, else counting files from 0.
 A file holds arrays W1 (2D x 2D), W2 (4D x 4D) and W3 (D x 8D) of real numbers,
 as 'induction-dynamics train --save-weights' writes them. At 90 degrees M is
 J = [[0, -I], [I, 0]], at others cos I + sin J: weights of a model with another
-M must be changed to that basis first. --output writes project.json, rows.csv
+M must be changed to that basis first. The angle is --rotation, or what a file
+states; where both do, they must agree. --output writes project.json, rows.csv
 and config.json, and of a series coordinates.png and .svg.
 
 Example:

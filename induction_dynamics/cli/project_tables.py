@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from induction_dynamics.cli.tables import new_console, new_table, show_lines
+from induction_dynamics.cli.tables import new_console, new_table, show_lines, show_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,7 +33,7 @@ def show_projection(document: dict[str, Any], quiet: bool = False) -> None:
         mark = "circuit" if row["coordinate"] in CIRCUIT else ""
         name = f"{block.matrix} ({streams}) {block.structure}"
         table.add_row(row["coordinate"], name, f"{row['value']:.6g}", mark)
-    console.print(table)
+    show_table(table, console)
     fractions = ", ".join(f"{name} {value:.4g}" for name, value in document["off_subspace"].items())
     print(f"\nOff-subspace: {fractions}")
     if not quiet:
@@ -67,9 +67,9 @@ def show_series(document: dict[str, Any], quiet: bool = False) -> None:
         circuit = (f"{values[file['file'], coordinate]:.5g}" for coordinate in CIRCUIT)
         when = f"{file['time']:.6g}" if flow else str(place)
         table.add_row(name, when, *circuit, f"{file['off_subspace']['total']:.4g}")
-    console.print(table)
+    show_table(table, console)
     print()
-    console.print(_emergence(document["emergence"], position))
+    show_table(_emergence(document["emergence"], position), console)
     if quiet:
         return
     print("\nOrder of emergence")

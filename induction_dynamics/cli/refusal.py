@@ -8,6 +8,7 @@ from induction_dynamics.errors import ArgumentError
 BAD_INPUT = 2
 FAILED = 1
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 class Refusal(Exception):

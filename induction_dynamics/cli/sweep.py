@@ -14,6 +14,7 @@ from induction_dynamics.cli.options import SweepOptions
 from induction_dynamics.cli.parsing import Command
 from induction_dynamics.cli.refusal import Refusal
 from induction_dynamics.cli.tables import show
+from induction_dynamics.cli.values import visible
 
 FILES = ("rows.csv", "fits.json", "sweep.json", "emergence_times.png", "emergence_times.svg")
 
@@ -39,7 +40,7 @@ def run(options: SweepOptions) -> None:
         return
     show(document, words, quiet=options.answer.quiet)
     if not options.answer.quiet:
-        print(f"\nWritten to {options.output}")
+        print(f"\nWritten to {visible(options.output)}")
 
 
 def context_lengths(options: SweepOptions) -> list[int]:

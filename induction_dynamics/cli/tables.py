@@ -34,7 +34,7 @@ def show(document: dict[str, Any], words: Sequence[str] = (), quiet: bool = Fals
         first = rows[0]
         print(f"{first['inputs']} inputs, query {first['query']}, rotation {first['rotation']:g} degrees")
         print("N item-label pairs: a sequence of 2N + 1 tokens; T: flow time at emergence\n")
-    console.print(_table(rows))
+    show_table(_table(rows), console)
     if quiet:
         return
     for title, lines in (
@@ -73,6 +73,21 @@ def new_table(columns: Sequence[str], right: Sequence[str], wrapped: Sequence[st
     return table
 
 
+def show_table(table: "Table", console: "Console") -> None:
+    """Print a table with every cell whole: rather in lines longer than the console than without a digit.
+
+    Args:
+        table: as made by `new_table`, of words.
+        console: as made by `new_console`.
+    """
+    from rich.cells import cell_len
+
+    for column in table.columns:
+        cells = [column.header, *column.cells] if column.no_wrap else [column.header]
+        column.min_width = max(cell_len(str(cell)) for cell in cells)
+    console.print(table, crop=False)
+
+
 def show_lines(title: str, lines: Sequence[str], console: "Console") -> None:
     """Print a title and under it, indented, a paragraph for each line; nothing where there is none."""
     if lines:
@@ -100,11 +115,8 @@ def _table(rows: Sequence[dict[str, Any]]) -> "Table":
 
 
 def _outcome(row: dict[str, Any]) -> str:
-    words = (
-        f"not by {row['horizon']:g} N^2"
-        if row["outcome"] == "horizon_reached"
-        else _OUTCOMES.get(row["outcome"], row["outcome"])
-    )
+    outcome: str = row["outcome"]
+    words = f"not by {row['horizon']:g} N^2" if outcome == "horizon_reached" else _OUTCOMES.get(outcome, outcome)
     return f"{words}, not held" if row["sustained"] is False else words
 
 

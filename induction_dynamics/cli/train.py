@@ -8,7 +8,7 @@ from induction_dynamics.cli.options import TrainOptions
 from induction_dynamics.cli.parsing import Command
 from induction_dynamics.cli.refusal import FAILED, Refusal
 from induction_dynamics.cli.simulate import answer
-from induction_dynamics.cli.values import listed, quoted
+from induction_dynamics.cli.values import listed, quoted, visible
 
 if TYPE_CHECKING:
     from induction_dynamics.dynamics.trajectory import Trajectory
@@ -37,7 +37,7 @@ def run(options: TrainOptions) -> None:
             return f"No weights were saved: the run stopped being finite after flow time {run.time[-1]:g}."
         try:
             check_new_file(typed)
-            save_weights(run.weights, typed)
+            save_weights(run.weights, typed, rotation=options.task.rotation)
         except (Refusal, OSError) as error:
             reason = error.sentence if isinstance(error, Refusal) else f"{error.strerror or error}."
             failure = f"The weights could not be saved to {quoted(typed)}: {reason}"
@@ -47,7 +47,7 @@ def run(options: TrainOptions) -> None:
 
     answer("train", options, keep)
     if saved and not options.answer.json and not options.answer.quiet:
-        print(f"\nWeights written to {typed}")
+        print(f"\nWeights written to {visible(typed)}")
     if failure is not None:
         raise Refusal(failure, FAILED)
 

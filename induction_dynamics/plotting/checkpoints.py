@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting import style
-from induction_dynamics.plotting.coordinates import add_key_of_the_quiet, draw_coordinates
+from induction_dynamics.plotting.coordinates import add_key_of_the_quiet, draw_coordinates, label_coordinates
+from induction_dynamics.pseudo_parameters import COORDINATES
 
 AXES = {"flow": "flow time t", "checkpoint": "checkpoint"}
 """Words on the horizontal axis for each unit of time."""
@@ -56,9 +57,6 @@ def plot_checkpoints(
         >>> [len(axes.lines) for axes in figure.axes]
         [19, 4]
     """
-    # The names come with JAX, which nobody should wait for who draws something else.
-    from induction_dynamics.pseudo_parameters import COORDINATES
-
     if time_unit not in AXES:
         raise ArgumentError("time_unit", time_unit, " or ".join(AXES))
     x, theta, missed = (np.asarray(values, dtype=float) for values in (positions, coordinates, off_subspace))
@@ -96,7 +94,7 @@ def plot_checkpoints(
                 label.set_horizontalalignment("right")
         else:
             lower.xaxis.set_major_locator(MaxNLocator(integer=True))
-    style.label_ends(upper, {name: float(theta[-1, COORDINATES.index(name)]) for name in style.STRONG})
+    label_coordinates(upper, theta[-1], last=float(x[-1]))
     add_key_of_the_quiet(figure)
     return figure
 

@@ -10,19 +10,20 @@ from induction_dynamics.plotting.coordinates import (
     draw_coordinates,
     draw_loss,
     key_of_models,
+    label_coordinates,
 )
-from induction_dynamics.pseudo_parameters import COORDINATES
+from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES
 from induction_dynamics.task import Task
 from induction_dynamics.training.comparison import Comparison
 
 
 def plot_comparison(comparison: Comparison) -> Figure:
-    """Draw how far gradient descent on all weights follows the reduced flow.
+    r"""Draw how far gradient descent on all weights follows the reduced flow.
 
     From the top: theta_k(t) of the reduced flow (solid) and of the trained model (dashed), each in its mean over the
     seeds; the mean of trained - reduced, with a band of 2 standard errors over the seeds for the circuit's three; the
-    loss, that of the trained model being the loss on each step's own batch; and the fraction of the trained weights
-    off the subspace, ||W - sum_k theta_k B_k|| / ||W||, of each seed and in the mean.
+    loss, that of the trained model being the loss on each step's own batch, in its mean over the seeds; and the
+    fraction of the trained weights off the subspace, ||W - sum_k theta_k B_k|| / ||W||, of each seed and in the mean.
 
     Args:
         comparison: the runs, as made by `training.comparison.compare`. With one seed there is no band.
@@ -40,7 +41,7 @@ def plot_comparison(comparison: Comparison) -> Figure:
         >>> trained = [Trajectory(time, x * rising, loss, 0.1 + 0.0 * time, "horizon_reached") for x in (0.9, 1.0)]
         >>> figure = plot_comparison(Comparison(Task(4), (0, 1), time, (flow, flow), tuple(trained)))
         >>> [axes.get_ylabel() for axes in figure.axes]
-        ['coordinate', 'trained - reduced', 'loss', 'off subspace']
+        ['coordinate', 'trained - reduced', 'loss', 'off-subspace\nfraction']
     """
     t, seeds = comparison.time, len(comparison.seeds)
     reduced, trained = (x.mean(axis=0) for x in (comparison.reduced_values, comparison.trained_values))
@@ -52,7 +53,7 @@ def plot_comparison(comparison: Comparison) -> Figure:
     residual.axhline(0.0, color=style.GRAY, linewidth=1.0, zorder=1)
     error = comparison.standard_error
     if error is not None:
-        for name in style.STRONG:
+        for name in CIRCUIT:
             k = COORDINATES.index(name)
             middle, half = comparison.residual[:, k], 2 * error[:, k]
             residual.fill_between(
@@ -64,10 +65,10 @@ def plot_comparison(comparison: Comparison) -> Figure:
         off.plot(t, fractions, color=style.OTHER_COLOR, linewidth=0.9, alpha=0.7, gid="off subspace of one seed")
     off.plot(t, comparison.off_subspace.mean(axis=0), color=style.OTHER_COLOR, linewidth=2.4, gid="off subspace")
     off.set_ylim(bottom=0.0)
-    for axes, label in ((values, "coordinate"), (residual, "trained - reduced"), (off, "off subspace")):
+    for axes, label in ((values, "coordinate"), (residual, "trained - reduced"), (off, "off-subspace\nfraction")):
         axes.set_ylabel(label, fontsize=style.FONT["label"])
     style.dress_over_time([values, residual, loss, off], [float(t[0]), float(t[-1])], comparison.task.context_length)
-    style.label_ends(values, {name: float(reduced[-1, COORDINATES.index(name)]) for name in style.STRONG})
+    label_coordinates(values, reduced[-1, :-1])
     add_key_of_the_quiet(figure)
     style.add_key_below(figure, _key(seeds))
     figure.suptitle(_describe(comparison.task), fontsize=style.FONT["title"])
@@ -76,11 +77,14 @@ def plot_comparison(comparison: Comparison) -> Figure:
 
 def _key(seeds: int) -> list[Line2D | Patch]:
     trained = "full model, 1 seed" if seeds == 1 else f"full model, mean of {seeds} seeds"
-    batch = Line2D([], [], color=style.GRAY, linewidth=1.0, label="loss of the full model on each step's batch")
+    words = "loss of the full model, each step's batch" + ("" if seeds == 1 else f",\nmean of {seeds} seeds")
+    batch = Line2D([], [], color=style.GRAY, linewidth=1.0, label=words)
     if seeds == 1:
         return [*key_of_models(trained), batch]
     band = Patch(color=style.GRAY, alpha=0.3, linewidth=0, label=f"2 standard errors over {seeds} seeds")
-    single = Line2D([], [], color=style.OTHER_COLOR, linewidth=0.9, alpha=0.7, label="off subspace: each seed")
+    single = Line2D(
+        [], [], color=style.OTHER_COLOR, linewidth=0.9, alpha=0.7, label="off-subspace fraction of each seed"
+    )
     return [*key_of_models(trained), band, batch, single]
 
 

@@ -10,6 +10,10 @@ from numpy.typing import ArrayLike
 
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting import style
+from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES
+
+AWAY_FROM_ZERO = 0.3
+"""Size of its last value from which one of the quiet coordinates is named beside its curve."""
 
 
 def plot_coordinates(
@@ -18,7 +22,7 @@ def plot_coordinates(
     loss: ArrayLike | None = None,
     *,
     context_length: int,
-    highlight: Sequence[str] = style.STRONG,
+    highlight: Sequence[str] = CIRCUIT,
     title: str | None = None,
     overlay: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> Figure:
@@ -29,7 +33,8 @@ def plot_coordinates(
         coordinates: theta [T, 19], in the order of `pseudo_parameters.COORDINATES`.
         loss: L [T]; without it there is no lower panel.
         context_length: N; the axis at the top shows t / N^2.
-        highlight: names of the coordinates drawn strong and labelled at their ends.
+        highlight: names of the coordinates drawn strong and labelled at their ends; the others are labelled, in
+            smaller letters, where they end further than `AWAY_FROM_ZERO` from 0.
         title: of the whole figure.
         overlay: t [T'] and theta [T', 19] of a second run (gradient training of the full model), drawn dashed in the
             same colours.
@@ -48,9 +53,6 @@ def plot_coordinates(
         >>> [axes.get_ylabel() for axes in figure.axes]
         ['coordinate', 'loss']
     """
-    # The names come with JAX, which nobody should wait for who draws something else.
-    from induction_dynamics.pseudo_parameters import COORDINATES
-
     if context_length < 1:
         raise ArgumentError("context_length", context_length, "at least 1")
     if unknown := [name for name in highlight if name not in COORDINATES]:
@@ -74,7 +76,7 @@ def plot_coordinates(
             raise ArgumentError("loss", values.shape, f"as long as time {t.shape}")
         draw_loss(panels[1], t, values)
     style.dress_over_time(panels, times, context_length)
-    style.label_ends(panels[0], {name: float(theta[-1, COORDINATES.index(name)]) for name in highlight})
+    label_coordinates(panels[0], theta[-1], highlight=highlight)
     add_key_of_the_quiet(figure, highlight)
     if overlay is not None:
         style.add_key_below(figure, key_of_models())
@@ -88,7 +90,7 @@ def draw_coordinates(
     x: np.ndarray,
     theta: np.ndarray,
     *,
-    highlight: Sequence[str] = style.STRONG,
+    highlight: Sequence[str] = CIRCUIT,
     line: style.LineStyle = "-",
     width: float = 2.8,
     marker: str = "",
@@ -104,8 +106,6 @@ def draw_coordinates(
         width: of the strong curves, in points; the pale ones have a little over half of it.
         marker: at every point; none by default.
     """
-    from induction_dynamics.pseudo_parameters import COORDINATES
-
     for k, name in enumerate(COORDINATES):
         strong = name in highlight
         axes.plot(
@@ -121,6 +121,28 @@ def draw_coordinates(
         )
 
 
+def label_coordinates(
+    axes: Axes,
+    ends: np.ndarray,
+    *,
+    highlight: Sequence[str] = CIRCUIT,
+    apart: float = 0.075,
+    last: float | None = None,
+) -> None:
+    """Name the strong curves at their ends, and in smaller letters those others that end away from zero.
+
+    Args:
+        axes: the panel, with everything drawn in it.
+        ends: [19], the last values, in the order of `pseudo_parameters.COORDINATES`.
+        highlight: names of the strong curves.
+        apart: smallest distance of two names, as a fraction of the panel's height.
+        last: where on the horizontal axis the curves end; at the right edge by default.
+    """
+    found = dict(zip(COORDINATES, ends.tolist(), strict=True))
+    named = {name: end for name, end in found.items() if name in highlight or abs(end) > AWAY_FROM_ZERO}
+    style.label_ends(axes, named, small=[name for name in named if name not in highlight], apart=apart, last=last)
+
+
 def draw_loss(axes: Axes, t: np.ndarray, loss: np.ndarray) -> None:
     """Draw a loss over a scale that includes 0.
 
@@ -134,15 +156,13 @@ def draw_loss(axes: Axes, t: np.ndarray, loss: np.ndarray) -> None:
     axes.set_ylim(bottom=min(0.0, float(np.nanmin(loss))))
 
 
-def add_key_of_the_quiet(figure: Figure, highlight: Sequence[str] = style.STRONG) -> None:
+def add_key_of_the_quiet(figure: Figure, highlight: Sequence[str] = CIRCUIT) -> None:
     """Put the names of the pale curves to the right of all panels.
 
     Args:
         figure: the figure.
         highlight: names of the strong curves, which stand at their ends and not in the key.
     """
-    from induction_dynamics.pseudo_parameters import COORDINATES
-
     quiet = [
         Line2D([], [], color=style.color(name), linewidth=3, label=style.display(name))
         for name in COORDINATES

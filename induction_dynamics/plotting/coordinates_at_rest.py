@@ -8,11 +8,8 @@ from numpy.typing import ArrayLike
 
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting import style
-from induction_dynamics.plotting.coordinates import add_key_of_the_quiet, draw_coordinates
+from induction_dynamics.plotting.coordinates import add_key_of_the_quiet, draw_coordinates, label_coordinates
 from induction_dynamics.pseudo_parameters import COORDINATES
-
-AWAY_FROM_ZERO = 0.3
-"""Size of its last value from which one of the sixteen is named beside its curve."""
 
 
 def plot_coordinates_at_rest(
@@ -21,7 +18,7 @@ def plot_coordinates_at_rest(
     """Draw the final values theta_k against the context length N, a panel for each series.
 
     The circuit's three are strong and named at their ends; so are those of the sixteen others that are further than
-    `AWAY_FROM_ZERO` from 0 at the largest N, in smaller letters.
+    `coordinates.AWAY_FROM_ZERO` from 0 at the largest N, in smaller letters.
 
     Args:
         context_lengths: N, increasing, at least 1.
@@ -58,11 +55,9 @@ def plot_coordinates_at_rest(
         style.set_length_ticks(axes, [int(n) for n in lengths])
         axes.set_title(title, fontsize=style.FONT["title"])
         axes.set_xlabel("context length N", fontsize=style.FONT["label"])
-    panels[0].set_ylabel("coordinate at the end", fontsize=style.FONT["label"])
+    panels[0].set_ylabel("coordinate", fontsize=style.FONT["label"])
     for axes, theta in zip(panels, tables, strict=True):
-        ends = dict(zip(COORDINATES, theta[-1].tolist(), strict=True))
-        named = {name: end for name, end in ends.items() if name in style.STRONG or abs(end) > AWAY_FROM_ZERO}
-        style.label_ends(axes, named, small=[name for name in named if name not in style.STRONG], apart=0.055)
+        label_coordinates(axes, theta[-1], apart=0.055, last=float(lengths[-1]))
     add_key_of_the_quiet(figure)
     if subtitle is not None:
         figure.suptitle(subtitle, fontsize=style.FONT["label"])

@@ -12,7 +12,12 @@ from induction_dynamics.dynamics.emergence import DEFAULT_MEASURES, LOSS, Emerge
 from induction_dynamics.dynamics.trajectory import Trajectory
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting import style
-from induction_dynamics.plotting.coordinates import add_key_of_the_quiet, draw_coordinates, draw_loss
+from induction_dynamics.plotting.coordinates import (
+    add_key_of_the_quiet,
+    draw_coordinates,
+    draw_loss,
+    label_coordinates,
+)
 from induction_dynamics.pseudo_parameters import COORDINATES
 
 TIMES = 600
@@ -71,7 +76,7 @@ def plot_emergence_order(runs: Mapping[str, Trajectory], *, context_length: int,
         axes.set_ylabel("")
     panels[0, 0].set_ylabel("coordinate", fontsize=style.FONT["label"])
     for axes, run in zip(panels[0], runs.values(), strict=True):
-        style.label_ends(axes, {name: float(run.coordinates[-1, COORDINATES.index(name)]) for name in style.STRONG})
+        label_coordinates(axes, run.coordinates[-1])
     add_key_of_the_quiet(figure)
     dot = Line2D([], [], color=style.GRAY, marker="o", markersize=9, markeredgecolor="white", linestyle=":")
     dot.set_label(f"first crossing, its time at the top: coordinate {threshold:g}, loss half its start")

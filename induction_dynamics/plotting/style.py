@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from matplotlib.transforms import ScaledTranslation
+from scipy.optimize import isotonic_regression
 
 from induction_dynamics.errors import ArgumentError
 
@@ -23,28 +25,26 @@ COLORS: dict[str, str] = {
     "beta_2": "#d55e00",
     "gamma_3": "#009e73",
     "loss": "#000000",
-    # The other sixteen: pale, and spread as far apart in CIELAB as paleness allows, for normal and deuteranope vision.
-    "alpha_1": "#7aadeb",
-    "alpha_2": "#5c8abd",
-    "beta_1": "#a8854c",
-    "beta_3": "#d1a385",
-    "beta_4": "#b899ad",
-    "beta_5": "#e0d6ad",
-    "beta_6": "#c2dbdb",
-    "beta_7": "#e6d694",
-    "beta_8": "#a8a899",
-    "beta_9": "#c7a86b",
-    "beta_10": "#528fa3",
-    "beta_11": "#ebb8eb",
-    "beta_12": "#7ab3d1",
-    "gamma_1": "#9edbb8",
-    "gamma_2": "#618f8a",
-    "gamma_4": "#858f61",
+    # The other sixteen: pale, and spread as far apart in CIELAB as paleness allows, for normal, deuteranope and
+    # protanope vision; furthest the five that are largest from N = 4 on: alpha_1, beta_1, beta_10, gamma_2, gamma_4.
+    "alpha_1": "#46caee",
+    "alpha_2": "#5ecad0",
+    "beta_1": "#e2acac",
+    "beta_3": "#7cb888",
+    "beta_4": "#c49ab2",
+    "beta_5": "#d0dca6",
+    "beta_6": "#9ad6ca",
+    "beta_7": "#e2d6be",
+    "beta_8": "#8e9a64",
+    "beta_9": "#acdcf4",
+    "beta_10": "#b87cac",
+    "beta_11": "#82a6ca",
+    "beta_12": "#7c8eca",
+    "gamma_1": "#70948e",
+    "gamma_2": "#9a8246",
+    "gamma_4": "#a6c482",
 }
 """Colour of each coordinate and of the loss, the same in every picture."""
-
-STRONG = ("alpha_3", "beta_2", "gamma_3")
-"""Coordinates that stand out in every picture: those that make the induction head."""
 
 OTHER_COLOR = "#a0328c"
 """Colour of a measure that is neither a coordinate nor the loss."""
@@ -159,31 +159,45 @@ def set_length_ticks(axes: Axes, lengths: Sequence[int]) -> None:
     axes.set_xlim(lengths[0] / 1.3, lengths[-1] * 1.3)
 
 
-def label_ends(axes: Axes, ends: Mapping[str, float], *, small: Sequence[str] = (), apart: float = 0.075) -> None:
-    """Write names beside the ends of their curves, pushed apart where two would overlap.
+def label_ends(
+    axes: Axes,
+    ends: Mapping[str, float],
+    *,
+    small: Sequence[str] = (),
+    apart: float = 0.075,
+    last: float | None = None,
+) -> None:
+    """Write names beside the ends of their curves, pushed apart where two would overlap, and then led back by a line.
 
     Args:
         axes: the panel, with everything drawn in it.
         ends: name to the height at which its curve ends.
         small: names in smaller letters.
-        apart: smallest distance of two names, as a fraction of the panel's height.
+        apart: smallest distance of two names, as a fraction of the panel's height; of two small ones 3/4 of it.
+        last: where on the horizontal axis the curves end; at the right edge by default.
     """
     low, high = axes.get_ylim()
-    gap = apart * (high - low)
     # a run that failed has no end to write beside
     ordered = sorted((name for name in ends if math.isfinite(ends[name])), key=lambda name: ends[name])
-    heights = np.array([ends[name] for name in ordered])
-    for _ in range(100):
-        push = np.maximum(gap - np.diff(heights), 0.0) / 2
-        heights[1:] += push
-        heights[:-1] -= push
-    for height, name in zip(heights, ordered, strict=True):
+    if not ordered:
+        return
+    sizes = apart * (high - low) * np.array([0.75 if name in small else 1.0 for name in ordered])
+    lowest = np.concatenate([[0.0], np.cumsum((sizes[1:] + sizes[:-1]) / 2)])
+    wanted = np.array([ends[name] for name in ordered])
+    # the nearest heights, in the sum of squares, that keep the order and the distances
+    heights = isotonic_regression(wanted - lowest).x + lowest
+    pushed = np.abs(heights - wanted) > 0.2 * sizes
+    edge = axes.get_yaxis_transform()
+    beside = edge + ScaledTranslation((24 if pushed.any() else 6) / 72, 0.0, axes.figure.dpi_scale_trans)
+    for name, height, far in zip(ordered, heights, pushed, strict=True):
+        line = {"arrowstyle": "-", "color": text_color(name), "linewidth": 0.9, "relpos": (0.0, 0.5)}
         axes.annotate(
             display(name),
-            xy=(1.0, height),
-            xycoords=axes.get_yaxis_transform(),
-            xytext=(6, 0),
-            textcoords="offset points",
+            xy=(1.0 if last is None else last, ends[name]),
+            xycoords=edge if last is None else "data",
+            xytext=(1.0, height),
+            textcoords=beside,
+            arrowprops=line | {"shrinkA": 1.0, "shrinkB": 2.0 if last is None else 6.0} if far else None,
             color=text_color(name),
             fontsize=FONT["legend"] + 1 if name in small else FONT["label"] + 3,
             va="center",

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from induction_dynamics.dynamics.emergence import MEASURES
 from induction_dynamics.dynamics.flow import solve_flow
-from induction_dynamics.dynamics.trajectory import Trajectory
+from induction_dynamics.dynamics.trajectory import Trajectory, check_horizon
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.reduced.loss import check_length
 from induction_dynamics.task import Task
@@ -23,6 +23,9 @@ MOST_TIMES = 201
 
 OFF_SUBSPACE = "off_subspace"
 
+FLOW = "flow"
+"""The unit of every time here."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Deviation:
@@ -32,6 +35,7 @@ class Deviation:
         measure: a coordinate or `loss`.
         residual: mean over the seeds of trained minus reduced, of the largest size over the run.
         time: flow time at which it is so large.
+        time_unit: `flow`.
         standard_error: of that mean; None with a single seed.
         reduced: value of the reduced flow then, in the mean over the seeds.
         trained: value of the trained model then, in the mean over the seeds.
@@ -41,6 +45,7 @@ class Deviation:
     measure: str
     residual: float
     time: float
+    time_unit: str = dataclasses.field(default=FLOW, init=False)
     standard_error: float | None
     reduced: float
     trained: float
@@ -115,6 +120,7 @@ class Comparison:
         return [
             {
                 "time": time,
+                "time_unit": FLOW,
                 "measure": measure,
                 "reduced": float(reduced[at, k]),
                 **{f"trained_{seed}": float(run[at, k]) for seed, run in zip(self.seeds, trained, strict=True)},
@@ -149,7 +155,7 @@ def compare(
     task: Task,
     *,
     seeds: Sequence[int] = (0, 1, 2),
-    horizon: float = 4.0,
+    horizon: float = 5.0,
     batch_size: int = 256,
     step: float = 0.25,
     samples: int = 2048,
@@ -166,7 +172,7 @@ def compare(
         seeds: at least one, each for a pair of runs; repeated ones count once.
         horizon: flow time to which all run, in units of N^2.
         batch_size: B, sequences per training step.
-        step: flow time per training step.
+        step: flow time per training step; at least one must fit before the horizon.
         samples: Gram matrices in the reduced loss (isotropic inputs only).
         on_progress: called now and then with runs done, runs in all, and words.
 
@@ -195,6 +201,11 @@ def compare(
     # before anything is computed
     check_length(task, "subspace")
     check_width(task)
+    check_horizon(horizon)
+    end = horizon * float(task.context_length) ** 2
+    if step > end * (1 + 1e-12):
+        # both would be compared at t = 0 alone, where both are 0
+        raise ArgumentError("step", step, f"a flow time of at most the horizon's {end:g}")
     sampled = task.inputs == "isotropic"
     total = (len(seeds) if sampled else 1) + len(seeds)
     tell = on_progress or (lambda done, total, words: None)

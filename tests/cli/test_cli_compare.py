@@ -1,5 +1,6 @@
 """`compare`: its document, its tables, its folder, and what it refuses."""
 
+import csv
 import json
 import math
 import statistics
@@ -7,6 +8,7 @@ import statistics
 import pytest
 
 from induction_dynamics.cli import main
+from induction_dynamics.cli.compare_tables import show_comparison
 from induction_dynamics.dynamics.emergence import MEASURES
 
 WORDS = ["compare", "--context-length", "2", "--query", "uniform", "--horizon", "6", "--batch-size", "32"]
@@ -34,6 +36,7 @@ def test_the_document(capsys):
         curve = curves["measures"][row["measure"]]
         assert set(curve) == {"reduced", "trained_3", "trained_5", "residual", "standard_error"}
         assert {len(values) for values in curve.values()} == {len(curves["time"])}
+        assert list(row)[2:4] == ["time", "time_unit"] and row["time_unit"] == "flow"
         at = curves["time"].index(row["time"])
         assert abs(row["residual"]) == max(map(abs, curve["residual"]))
         trained = [curve["trained_3"][at], curve["trained_5"][at]]
@@ -68,6 +71,57 @@ def test_tables_for_people(capsys):
     sizes = [abs(float(cells[1])) for cells in table]
     assert all(a >= 0.99 * b for a, b in zip(sizes, sizes[1:], strict=False)) and sizes[0] > 0.01
     assert "Off-subspace fraction" in out and "+-" in out and "Notes" not in out
+    assert lines[top].split()[-1] == "worst" and "\nworst: the largest |trained - reduced| of any seed" in out
+    assert "After +- stands\nthe standard error of a mean over the seeds." in out
+    assert main([*WORDS, "--seeds", "0", "1", "--quiet"]) == 0
+    quiet = capsys.readouterr().out
+    assert "worst: " not in quiet and "After +-" not in quiet
+
+
+DIVERGED = [
+    ["--context-length", "2", "--batch-size", "4", "--horizon", "30", "--step", "30", "--seeds", "0", "1"],
+    ["--context-length", "2", "--batch-size", "2", "--horizon", "10", "--step", "3", "--seeds", "0", "1", "2"],
+]
+
+
+@pytest.mark.parametrize("words", DIVERGED, ids=["step 30", "step 3"])
+def test_no_cell_is_cropped(capsys, words):
+    """However large the numbers of a run that diverges are, in lines however long."""
+    assert main(["compare", *words, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert main(["compare", *words, "--quiet"]) == 0
+    check_table(capsys.readouterr().out, document)
+    for row in document["rows"]:
+        row |= {name: -1.2345678e150 * row[name] for name in QUANTITIES}
+    show_comparison(document, quiet=True)
+    out = capsys.readouterr().out
+    check_table(out, document)
+    assert max(map(len, out.splitlines())) > 80
+
+
+QUANTITIES = ("residual", "standard_error", "time", "reduced", "trained", "largest_of_a_seed")
+
+
+def check_table(out, document):
+    """Every cell of the larger table is a number of the document."""
+    lines = out.splitlines()
+    top = next(place for place, line in enumerate(lines) if line.split()[:2] == ["measure", "residual"])
+    assert lines[top].split() == ["measure", "residual", "error", "T", "reduced", "trained", "worst"]
+    table = {cells[0]: cells[1:] for cells in map(str.split, lines[top + 2 : top + 22])}
+    for row in document["rows"]:
+        for cell, name in zip(table[row["measure"]], QUANTITIES, strict=True):
+            # four decimals, or one digit of what is smaller, or four of what is larger
+            assert float(cell) == pytest.approx(row[name], abs=6e-5, rel=1e-3)
+            assert len(cell) <= len("-1.23457e+100")
+    for cells, row in zip(map(str.split, lines[2 : top - 1]), document["emergence"], strict=False):
+        assert cells[:2] == [row["measure"], f"{row['threshold']:g}"]
+
+
+def test_a_step_beyond_the_horizon_compares_nothing(capsys, tmp_path):
+    words = ["compare", "--context-length", "2", "--batch-size", "4", "--horizon", "1", "--step", "1e6"]
+    assert main([*words, "--output", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr() == ("", "--step must be a flow time of at most the horizon's 4; got '1e6'.\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_seed_says_that_it_has_no_error(capsys):
@@ -95,6 +149,12 @@ def test_the_folder(capsys, tmp_path):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     document = json.loads(before["compare.json"])
     assert len(before["curves.csv"].splitlines()) == 1 + 21 * len(document["curves"]["time"])
+    for name in ("deviations.csv", "curves.csv"):
+        with open(folder / name, newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert {row["time_unit"] for row in rows} == {"flow"}
+        columns = list(rows[0])
+        assert columns.index("time_unit") == columns.index("time") + 1
     assert main(words) == 0
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     capsys.readouterr()
@@ -102,6 +162,11 @@ def test_the_folder(capsys, tmp_path):
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and "other step" in err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_where_it_was_written_is_said_on_one_line(capsys, tmp_path):
+    assert main([*WORDS, "--seeds", "0", "--horizon", "1", "--output", str(tmp_path / "a\nb")]) == 0
+    assert capsys.readouterr().out.endswith(f"\n\nWritten to {tmp_path}/a\\nb\n")
 
 
 def test_nothing_is_left_when_it_is_interrupted(capsys, tmp_path, monkeypatch):

@@ -263,6 +263,20 @@ def test_tables_for_people(capsys, pretended, tmp_path):
     assert "T/N^2" in quiet and "Order" not in quiet and "p = " not in quiet
 
 
+def test_a_table_holds_large_numbers_whole(capsys, pretended):
+    levels = ["1.23456e-250", "1.23456e+250"]
+    words = ["--context-length", "999999999999", "--thresholds", *levels, "--horizon", "1.23456e-101", "--quiet"]
+    assert main(["simulate", "--model", "circuit", *words]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()][2:]
+    assert [cells[:4] for cells in lines[:6]] == [
+        ["999999999999", "circuit", measure, level] for measure in ("alpha_3", "beta_2", "gamma_3") for level in levels
+    ]
+    never = ["-", "-", "not", "by", "1.23456e-101", "N^2"]
+    assert [cells[4:] for cells in lines[1:6:2]] == [never] * 3
+    assert all(cells[4].endswith("e-228") and cells[5].endswith("e-252") for cells in lines[0:6:2])
+    assert {cells[6] for cells in lines[0:6:2]} == {"emerged"}
+
+
 def test_no_order_of_a_single_measure(capsys, pretended):
     assert main(["simulate", "--context-length", "4", "--measures", "loss"]) == 0
     assert "Order" not in capsys.readouterr().out

@@ -4,6 +4,9 @@ import csv
 import importlib
 import json
 import os
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -101,7 +104,7 @@ def test_a_folder_that_cannot_be_written(capsys, pretended, tmp_path, monkeypatc
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(folders.tempfile, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(folders.tempfile, "TemporaryDirectory", refuse)
     assert sweep(tmp_path / "a" / "b") == 2
     assert "that can be written; got" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -187,6 +190,52 @@ def test_what_a_killed_sweep_leaves_does_not_block_the_next(capsys, pretended, d
         (tmp_path / "out" / name).unlink()
     assert sweep(tmp_path / "out") == 0
     assert {file.name for file in (tmp_path / "out").iterdir()} == FILES
+
+
+def test_a_lone_configuration_of_another_may_be_removed(capsys, pretended, drawn, tmp_path):
+    """It was left by a command that was killed, or is of one that is still at work: the sentence says what to do."""
+    assert sweep(tmp_path / "out", "--quiet") == 0
+    other = [tmp_path / "out", "--seed", "1"]
+    assert sweep(*other) == 2
+    assert "no result" not in capsys.readouterr().err
+    for name in FILES - {"config.json"}:
+        (tmp_path / "out" / name).unlink()
+    assert sweep(*other) == 2
+    assert capsys.readouterr().err.endswith(
+        "whose config.json is another (other seed) and which holds no result yet: "
+        "unless a command is at work there, remove it, or choose another.\n"
+    )
+    assert contents(tmp_path / "out").keys() == {"config.json"}
+
+
+def test_the_configuration_may_be_read_by_whom_the_other_files_may(tmp_path):
+    """Already while the command is at work."""
+    (tmp_path / "mine").write_text("x")
+    with folders.claimed(str(tmp_path / "out"), {"seed": 0}, ()) as folder:
+        assert (folder / "config.json").stat().st_mode == (tmp_path / "mine").stat().st_mode
+        assert [path.name for path in folder.iterdir()] == ["config.json"]
+
+
+def test_where_it_was_written_is_said_on_one_line(capsys, pretended, drawn, tmp_path):
+    assert sweep(tmp_path / "a\nb") == 0
+    assert capsys.readouterr().out.endswith(f"\n\nWritten to {tmp_path}/a\\nb\n")
+
+
+def test_a_terminated_command_leaves_nothing(tmp_path):
+    words = ["compare", "--context-length", "8", "--horizon", "1e4", "--output", str(tmp_path / "a" / "out")]
+    command = [sys.executable, "-m", "induction_dynamics", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not (tmp_path / "a" / "out" / "config.json").exists():
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.02)
+            process.terminate()
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, out, err) == (143, "", "Terminated.\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_configuration_nested_without_end_is_another(capsys, pretended, tmp_path):

@@ -1,7 +1,10 @@
 """Help and imports: instant, complete, readable at 80 columns; and how a command ends."""
 
+import os
+import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -153,6 +156,32 @@ def test_interrupted(capsys, monkeypatch):
     assert main(["simulate", "--context-length", "4"]) == 130
     out, err = capsys.readouterr()
     assert (out, err) == ("", "Interrupted.\n")
+
+
+def test_terminated(capsys, monkeypatch):
+    """As by Ctrl-C; and the handler of before is there again, also after a command that ends well."""
+    mine = []
+    before = signal.signal(signal.SIGTERM, lambda *_: mine.append("mine"))
+    try:
+        monkeypatch.setattr("induction_dynamics.cli.refuse_faulty_jax", lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert main(["simulate", "--context-length", "4"]) == 143
+        assert capsys.readouterr() == ("", "Terminated.\n") and mine == []
+        assert main(["--version"]) == 0
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert mine == ["mine"]
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        assert main(["simulate"]) == 2  # nothing that is ignored is turned into an end
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_only_the_main_thread_handles_signals(capsys):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(main(["--version"])))
+    thread.start()
+    thread.join()
+    assert found == [0]
 
 
 def test_progress_only_on_a_terminal(pretended, capsys, monkeypatch):

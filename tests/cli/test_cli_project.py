@@ -100,8 +100,10 @@ def refused(capsys, *words):
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 @pytest.mark.parametrize("rotation", [90.0, 60.0])
 def test_one_file(capsys, tmp_path, suffix, rotation):
-    path = save_weights(weights(dim=4, noise=0.1, rotation=rotation), tmp_path / f"w{suffix}")
+    path = tmp_path / f"w{suffix}"
+    save_weights(weights(dim=4, noise=0.1, rotation=rotation), path, rotation=rotation)
     document = answer(capsys, path, "--rotation", rotation)
+    assert document == answer(capsys, path)
     found = project_file(path, rotation)
     assert [row["value"] for row in document["rows"]] == found.coordinates.tolist()
     assert list(document["off_subspace"].values()) == [float(value) for value in found.off_subspace]
@@ -220,8 +222,8 @@ def test_the_folder_of_an_answer(capsys, series, tmp_path):
     assert (out / "coordinates.png").read_bytes().startswith(b"\x89PNG")
     assert answer(capsys, folder, "--times", 0, 1, 2, 3, 4, "--output", out) == document  # may be written again
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    sentence = refused(capsys, folder, "--rotation", 60, "--output", out)
-    assert "whose config.json is another (other rotation, times)." in sentence
+    sentence = refused(capsys, folder, "--thresholds", 3, "--output", out)
+    assert "whose config.json is another (other times, thresholds)." in sentence
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     one = tmp_path / "one"
     assert main(["project", str(folder / "step_2.npz"), "--output", str(one)]) == 0
@@ -280,17 +282,65 @@ def test_files_that_are_refused(capsys, series, tmp_path):
         )
     wide = save_weights(weights(dim=4), tmp_path / "wide.npz")
     assert refused(capsys, good, good, wide) == (
-        f"FILE must be files of one D, which is 2 in '{good}'; got '{wide}', where it is 4."
+        f"FILE must be files of one D, which is 2 in '{good}' (here it is 4); got '{wide}'."
     )
+
+
+def test_rotations_of_a_series(capsys, tmp_path):
+    """Each file's own, or the one given, or 90; and the same in all of them."""
+    paths = [tmp_path / f"{place}.npz" for place in range(3)]
+    found = weights(rotation=40.0)
+    for path in paths[:2]:
+        save_weights(found, path, rotation=40.0)
+    silent = paths[2]
+    np.savez(silent, W1=found.W1, W2=found.W2, W3=found.W3)
+    document = answer(capsys, *paths, "--rotation", "40")
+    assert document["config"]["rotation"] == 40
+    np.testing.assert_allclose([row["value"] for row in document["rows"]], np.tile(THETA, 3), rtol=1e-12, atol=1e-14)
+    assert answer(capsys, *paths[:2])["rows"] == document["rows"][:38]
+    assert answer(capsys, silent)["config"]["rotation"] == 90
+    assert refused(capsys, *paths) == (
+        f"FILE must be files of one rotation, which is 40 in '{paths[0]}' (here it is 90); got '{silent}'."
+    )
+    assert refused(capsys, silent, *paths, "--rotation", "41") == (
+        f"--rotation must be the file's own, which is 40 in '{paths[0]}'; got '41'."
+    )
+    assert main(["project", str(paths[0])]) == 0
+    assert "D = 2, rotation 40 degrees" in capsys.readouterr().out
+
+
+def test_a_checkpoint_counts_once(capsys, series):
+    """Two files that differ in their ending only are one step, written twice."""
+    folder, _ = series
+    save_weights(weights(), folder / "step_10.safetensors")
+    assert refused(capsys, folder) == (
+        f"FILE must be a folder in which no two files differ in their ending only; got '{folder}', "
+        "which holds 'step_10.npz' and 'step_10.safetensors'."
+    )
+    assert len(answer(capsys, folder / "step_10.npz", folder / "step_10.safetensors")["files"]) == 2
+
+
+NAMED = [("early checkpoint.npz", 1e290), ("late.npz", 1.23456789e297)]
+
+
+def test_tables_hold_large_numbers_whole(capsys, tmp_path):
+    paths = [save_weights(weights(-size * THETA), tmp_path / name) for name, size in NAMED]
+    assert main(["project", *map(str, paths), "--times", "1e-90", "1.23456789e99", "--quiet"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "1.23457e+99" in line and "e+296" in line]
+    place = [COORDINATES.index(name) for name in CIRCUIT]
+    assert [word for word in line.split() if "e+29" in word] == [f"{-1.23456789e297 * THETA[k]:.5g}" for k in place]
 
 
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["--times", "1", "2"], "--times must be as many as files, which are 5; got 2."),
-        (["--times", *"012233"], "--times must be as many as files, which are 5; got 6."),
-        (["--times", *"01224"], "--times must increase from file to file; got '2.0' after '2.0'."),
-        (["--times", *"01243"], "--times must increase from file to file; got '3.0' after '4.0'."),
+        (["--times", "1", "2"], "--times must be as many as files, which are 5 (here 2); got (1.0, 2.0)."),
+        (
+            ["--times", *"012233"],
+            "--times must be as many as files, which are 5 (here 6); got (0.0, 1.0, 2.0, 2.0, 3.0, 3.0).",
+        ),
+        (["--times", *"01224"], "--times must be increasing from file to file, here above 2; got '2'."),
+        (["--times", *"01243"], "--times must be increasing from file to file, here above 4; got '3'."),
         (["--times", "0", "-1", "2", "3", "4"], "--times must each be a finite flow time, at least 0"),
         (["--times", "0", "1", "2", "3", "nan"], "--times must each be a finite flow time, at least 0"),
         (["--times", "0", "1", "2", "3", "1e400"], "got '1e400'."),

@@ -74,6 +74,22 @@ def test_the_weights_of_the_last_record(capsys, tmp_path, suffix):
     assert json.loads(capsys.readouterr().out) == document | {"notes": []}
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_the_rotation_goes_with_the_weights(capsys, tmp_path, suffix):
+    """Read again without a word they have the coordinates that they were trained in; with another rotation, none."""
+    path = tmp_path / f"weights{suffix}"
+    assert main([*SMALL, "--rotation", "40", "--save-weights", str(path), "--json"]) == 0
+    assert main(["project", str(path), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out.partition("\n}\n")[2])
+    assert document["config"]["rotation"] == 40
+    stop = crossing_targets(("alpha_3", "beta_2", "gamma_3", "loss"), (0.5,), (0.5,))
+    run = train(Task(2, rotation=40.0), horizon=4.0, batch_size=16, stop=stop)
+    np.testing.assert_allclose([row["value"] for row in document["rows"]], run.coordinates[-1], rtol=1e-5, atol=1e-7)
+    assert main(["project", str(path), "--rotation", "90"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"--rotation must be the file's own, which is 40 in '{path}'; got '90'.\n")
+
+
 def test_a_run_that_diverges_saves_nothing(capsys, tmp_path):
     argv = [*SMALL, "--step", "1000000", "--horizon", "1e9", "--save-weights", str(tmp_path / "weights.npz")]
     assert main([*argv, "--json"]) == 0
@@ -95,6 +111,9 @@ def test_where_it_was_written_is_said(capsys, trained, tmp_path):
     assert "at flow time 0.5." in out and out.endswith(f"\n\nWeights written to {path}\n")
     np.testing.assert_array_equal(load_weights(path).W3, WEIGHTS.W3)
     path.unlink()
+    odd = tmp_path / "a\nb.npz"
+    assert main([*TRAIN, "--save-weights", str(odd)]) == 0
+    assert capsys.readouterr().out.endswith(f"\n\nWeights written to {tmp_path}/a\\nb.npz\n")
     assert main([*TRAIN, "--save-weights", str(path), "--quiet"]) == 0
     assert "written" not in capsys.readouterr().out and path.exists()
 

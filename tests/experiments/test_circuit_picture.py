@@ -56,7 +56,7 @@ def test_before_every_attention_is_even(attention):
 def test_after_labels_attend_to_their_items_and_the_query_to_its_label(attention):
     for pair in range(1, PAIRS + 1):
         assert attention["after", 1, 2 * pair, 2 * pair - 1] > 0.8
-    assert attention["after", 2, 2 * PAIRS + 1, 2 * SHOWN] > 0.75
+    assert attention["after", 2, 2 * PAIRS + 1, 2 * SHOWN] == pytest.approx(0.80, abs=0.01)
 
 
 def test_during_both_have_begun(attention):
@@ -81,17 +81,20 @@ def test_the_three_are_large_only_after(coordinates):
     assert all(coordinates["before"][name] == 0 for name in COORDINATES)
 
 
-def test_the_experiment_makes_the_committed_numbers(tmp_path, attention, coordinates):
-    main(CircuitConfig(tmp_path, after=4.0))
+@pytest.mark.parametrize("after", [4.0, pytest.param(40.0, marks=pytest.mark.slow)])
+def test_the_experiment_makes_the_committed_numbers(tmp_path, attention, coordinates, after):
+    main(CircuitConfig(tmp_path, after=after))
+    stages = ("before", "during", "after") if after == CircuitConfig().after else ("before", "during")
     made = attention_of(read_table(tmp_path / "attention.csv"))
     assert made.keys() == attention.keys()
     for place, value in made.items():
-        if place[0] != "after":
+        if place[0] in stages:
             # float32 training on another machine rounds otherwise
             assert value == pytest.approx(attention[place], abs=2e-3)
-    during = read_table(tmp_path / "coordinates.csv")[1]
-    for name in COORDINATES:
-        assert during[name] == pytest.approx(coordinates["during"][name], abs=1e-2)
+    for row in read_table(tmp_path / "coordinates.csv"):
+        if row["stage"] in stages:
+            for name in COORDINATES:
+                assert row[name] == pytest.approx(coordinates[row["stage"]][name], abs=1e-2)
     assert {file.name for file in tmp_path.iterdir()} == {
         *("attention.png", "attention.svg", "weights.png", "weights.svg"),
         *("attention.csv", "weights.csv", "coordinates.csv", "config.json"),

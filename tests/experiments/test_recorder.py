@@ -6,8 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from experiments import figures
-from experiments.recorder import read_table, record, rounded
+from experiments import (
+    circuit_picture,
+    context_length_scaling,
+    coordinates_at_rest,
+    demo,
+    emergence_order,
+    figures,
+    reduced_vs_full,
+)
+from experiments.recorder import read_table, record, rounded, run_script
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting.style import new_figure
 
@@ -55,6 +63,49 @@ def test_a_failure_leaves_what_was_there(tmp_path):
         broken = {"x": float("nan")}
         record(tmp_path, config=Config(tmp_path), command="", figures={}, tables={}, documents={"rows": broken})
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_what_an_earlier_run_left_is_removed_and_nothing_else(tmp_path):
+    (tmp_path / "mine.csv").write_text("mine")
+    for names in (("one", "other"), ("one",)):
+        tables = {name: [{"x": 1}] for name in names}
+        record(tmp_path, config=Config(tmp_path), command="", figures={}, tables=tables)
+    assert {file.name for file in tmp_path.iterdir()} == {"config.json", "one.csv", "mine.csv"}
+    (tmp_path / "config.json").write_text('{"files": ["../mine.csv", 7]}')
+    record(tmp_path, config=Config(tmp_path), command="", figures={}, tables={})
+    assert (tmp_path / "mine.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "script, config, words, sentence",
+    [
+        (circuit_picture, "CircuitConfig", "--shown 5", "shown must be from 1 to 4"),
+        (circuit_picture, "CircuitConfig", "--during 50", "during must be above 0 and below 40"),
+        (
+            coordinates_at_rest,
+            "RestConfig",
+            "--context-lengths 4 2",
+            "context_lengths must be at least one, increasing",
+        ),
+        (reduced_vs_full, "OverlayConfig", "--inputs", "inputs must be at least one kind"),
+        (emergence_order, "OrderConfig", "--times 1", "times must be at least 2"),
+        (
+            context_length_scaling,
+            "ScalingConfig",
+            "--circuit-lengths 0",
+            "context_length must be a whole number of pairs",
+        ),
+        (demo, "DemoConfig", "--full-lengths 0", "context_length must be a whole number of pairs"),
+        (figures, "FiguresConfig", "--only nothing", "only must be one or more of emergence_order, "),
+    ],
+)
+def test_a_script_refuses_in_a_sentence(capsys, monkeypatch, tmp_path, script, config, words, sentence):
+    monkeypatch.setattr("sys.argv", ["script", "--output", str(tmp_path / "out"), *words.split()])
+    with pytest.raises(SystemExit) as exit:
+        run_script(script.main, getattr(script, config), script.__doc__)
+    assert exit.value.code == 2
+    err = capsys.readouterr().err
+    assert sentence in " ".join(err.replace("│", " ").split()) and "Traceback" not in err
 
 
 def test_every_experiment_has_its_folder_and_every_folder_its_experiment():

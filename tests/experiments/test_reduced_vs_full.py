@@ -48,7 +48,7 @@ def test_no_coordinate_is_ever_a_tenth_away(curves, deviations, inputs):
 
 @pytest.mark.parametrize("inputs", INPUTS)
 def test_the_deviation_is_a_delay_of_the_trained_model(curves, inputs):
-    """The steepest rise is where they differ most; shifted by one small time they agree far better."""
+    """Of the three: they differ most where they rise most steeply; shifted by one small time they agree far better."""
     for measure in CIRCUIT:
         curve = curves[inputs][measure]
         time, reduced = curve["time"], curve["reduced"]
@@ -61,6 +61,13 @@ def test_the_deviation_is_a_delay_of_the_trained_model(curves, inputs):
         assert min(misfits) < 0.5 * misfits[0], (measure, min(misfits), misfits[0])
 
 
+@pytest.mark.parametrize("inputs", INPUTS)
+def test_it_is_no_chance(deviations, inputs):
+    for measure in CIRCUIT:
+        row = deviations[inputs][measure]
+        assert row["residual"] < -5 * row["standard_error"] < 0
+
+
 @pytest.mark.parametrize("inputs, least, most", [("orthonormal", 0.031, 0.034), ("isotropic", 0.09, 0.097)])
 def test_off_subspace_is_sampling_noise_of_the_stated_size(curves, inputs, least, most):
     off = curves[inputs]["off_subspace"]
@@ -69,19 +76,24 @@ def test_off_subspace_is_sampling_noise_of_the_stated_size(curves, inputs, least
 
 
 @pytest.mark.parametrize("inputs", INPUTS)
-def test_at_the_end_they_agree_within_one_percent_in_the_three(curves, inputs):
+def test_at_the_end_they_agree_within_three_halves_of_a_percent_in_the_three(curves, inputs):
     for measure in CIRCUIT:
         curve = curves[inputs][measure]
         assert abs(curve["residual"][-1] / curve["reduced"][-1]) < 0.015
 
 
-def test_the_experiment_makes_the_committed_numbers(tmp_path, curves):
-    main(OverlayConfig(tmp_path, inputs=("orthonormal",), seeds=(0,)))
-    made = columns(read_table(tmp_path / "orthonormal_curves.csv"))
-    for measure, committed in curves["orthonormal"].items():
-        np.testing.assert_allclose(made[measure]["reduced"], committed["reduced"], rtol=1e-6, atol=1e-8)
-        # float32 training on another machine rounds otherwise
-        np.testing.assert_allclose(made[measure]["trained_0"], committed["trained_0"], atol=1e-2)
+@pytest.mark.parametrize(
+    "inputs, seeds", [("orthonormal", (0,)), pytest.param("isotropic", (0, 1, 2), marks=pytest.mark.slow)]
+)
+def test_the_experiment_makes_the_committed_numbers(tmp_path, curves, inputs, seeds):
+    main(OverlayConfig(tmp_path, inputs=(inputs,), seeds=seeds))
+    made = columns(read_table(tmp_path / f"{inputs}_curves.csv"))
+    for measure, committed in curves[inputs].items():
+        if inputs == "orthonormal" or len(seeds) == 3:  # on isotropic inputs it is the mean over the seeds' flows
+            np.testing.assert_allclose(made[measure]["reduced"], committed["reduced"], rtol=1e-6, atol=1e-8)
+        for seed in seeds:
+            # float32 training on another machine rounds otherwise
+            np.testing.assert_allclose(made[measure][f"trained_{seed}"], committed[f"trained_{seed}"], atol=1e-2)
     assert {file.name for file in tmp_path.iterdir()} == {
-        *("orthonormal.png", "orthonormal.svg", "orthonormal_curves.csv", "orthonormal_deviations.csv", "config.json")
+        *(f"{inputs}.png", f"{inputs}.svg", f"{inputs}_curves.csv", f"{inputs}_deviations.csv", "config.json")
     }

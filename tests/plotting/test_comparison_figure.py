@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 
 from induction_dynamics.plotting import style
 from induction_dynamics.plotting.comparison import plot_comparison
-from induction_dynamics.pseudo_parameters import COORDINATES
+from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES
 
 
 def named(axes: Axes, gid: str) -> list[Line2D]:
@@ -24,7 +24,12 @@ def words(figure) -> list[str]:
 
 def test_four_panels_over_one_flow_time(compared):
     figure = plot_comparison(compared(3))
-    assert [axes.get_ylabel() for axes in figure.axes] == ["coordinate", "trained - reduced", "loss", "off subspace"]
+    assert [axes.get_ylabel() for axes in figure.axes] == [
+        "coordinate",
+        "trained - reduced",
+        "loss",
+        "off-subspace\nfraction",
+    ]
     assert {axes.get_xlim() for axes in figure.axes} == {(0, 144)}
     figure.draw_without_rendering()
     assert figure.axes[0].child_axes[0].get_xlim() == pytest.approx((0, 4))
@@ -47,11 +52,11 @@ def test_residual_and_its_band_of_two_standard_errors(compared):
     axes = plot_comparison(comparison).axes[1]
     theta = comparison.reduced[0].coordinates
     bands = {band.get_gid(): band for band in axes.collections if isinstance(band, FillBetweenPolyCollection)}
-    assert set(bands) == set(style.STRONG)
+    assert set(bands) == set(CIRCUIT)
     for k, name in enumerate(COORDINATES):
         (line,) = named(axes, name)
         np.testing.assert_allclose(heights(line), 0.04 * theta[:, k], atol=1e-12)
-        assert (line.get_linewidth() > 1.5) == (name in style.STRONG)
+        assert (line.get_linewidth() > 1.5) == (name in CIRCUIT)
         if name in bands:
             # the seeds are 0.02, 0.04 and 0.06 times theta away: s = 0.02 theta
             last = np.asarray(bands[name].get_paths()[0].vertices)
@@ -79,12 +84,13 @@ def test_losses_and_the_part_off_the_subspace(compared):
 def test_the_key_counts_the_seeds_and_explains_the_band(compared):
     figure = plot_comparison(compared(3))
     assert words(figure)[:3] == ["reduced flow", "full model, mean of 3 seeds", "2 standard errors over 3 seeds"]
+    assert words(figure)[3] == "loss of the full model, each step's batch,\nmean of 3 seeds"
     assert len(figure.legends[0].get_texts()) == 16
 
 
 def test_one_seed_has_no_band_and_no_mean(compared):
     figure = plot_comparison(compared(1))
-    assert words(figure)[:2] == ["reduced flow", "full model, 1 seed"]
+    assert words(figure) == ["reduced flow", "full model, 1 seed", "loss of the full model, each step's batch"]
     assert not any("standard error" in word or "each seed" in word for word in words(figure))
     assert not figure.axes[1].collections and not named(figure.axes[3], "off subspace of one seed")
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting import style
 from induction_dynamics.plotting.coordinates import plot_coordinates
 from induction_dynamics.plotting.emergence_times import plot_emergence_times
-from induction_dynamics.pseudo_parameters import COORDINATES
+from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES
 
 TIMES = np.linspace(0, 144, 50)
 THETA = np.tanh(TIMES[:, None] / 60) * np.linspace(-1, 3, 19)
@@ -48,7 +49,17 @@ def test_highlighted_curves_are_strong_and_labelled():
     axes = plot_coordinates(TIMES, THETA, context_length=6, highlight=("alpha_3", "gamma_4")).axes[0]
     strong = {name for name, line in curves(list(axes.lines)).items() if line.get_linewidth() > 2}
     assert strong == {"alpha_3", "gamma_4"}
-    assert {text.get_text() for text in axes.texts} == {r"$\alpha_{3}$", r"$\gamma_{4}$"}
+    large = {text.get_text() for text in axes.texts if float(text.get_fontsize()) > 15}
+    assert large == {r"$\alpha_{3}$", r"$\gamma_{4}$"}
+
+
+def test_quiet_curves_that_end_away_from_zero_are_labelled_in_smaller_letters():
+    ends = dict.fromkeys(COORDINATES, 0.0) | {"beta_10": -0.31, "gamma_2": 0.29, "alpha_3": 0.1}
+    theta = TIMES[:, None] / 144 * np.array(list(ends.values()))
+    axes = plot_coordinates(TIMES, theta, context_length=6).axes[0]
+    sizes = {text.get_text(): float(text.get_fontsize()) for text in axes.texts}
+    assert {text for text, size in sizes.items() if size < 15} == {r"$\beta_{10}$"}
+    assert set(sizes) == {style.display(name) for name in (*CIRCUIT, "beta_10")}
 
 
 def test_the_key_names_the_quiet_curves():
@@ -62,7 +73,8 @@ def test_the_key_names_the_quiet_curves():
 def test_labels_of_equal_ends_do_not_overlap():
     figure = plot_coordinates(TIMES, 0 * THETA, context_length=6)
     figure.draw_without_rendering()
-    boxes = sorted(text.get_window_extent().y0 for text in figure.axes[0].texts)
+    # without the lines that lead back to the ends
+    boxes = sorted(Text.get_window_extent(text).y0 for text in figure.axes[0].texts)
     assert len(boxes) == 3 and np.diff(boxes).min() > 15
 
 

@@ -13,7 +13,7 @@ from induction_dynamics.dynamics.trajectory import Trajectory
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting import style
 from induction_dynamics.plotting.emergence_order import plot_emergence_order
-from induction_dynamics.pseudo_parameters import COORDINATES
+from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES
 
 # gamma_3 and beta_2 rise fast, alpha_3 slowly: at threshold 1 in this order, and beta_2 ends at 2
 PARABOLAS = {"gamma_3": 3.0, "beta_2": 2.0, "alpha_3": 1.2}
@@ -83,7 +83,10 @@ def test_strong_curves_are_the_labelled_ones_and_the_key_has_the_rest(run):
     figure = plot_emergence_order({"run": run}, context_length=6)
     drawn = curves(figure.axes[0])
     assert {name for name in COORDINATES if drawn[name].get_linewidth() > 2} == set(DEFAULT_MEASURES) - {"loss"}
-    assert {text.get_text() for text in figure.axes[0].texts} == {style.display(name) for name in style.STRONG}
+    away = {name for name, end in zip(COORDINATES, run.coordinates[-1], strict=True) if abs(end) > 0.3}
+    named = away | set(CIRCUIT)
+    assert away - set(CIRCUIT) and set(COORDINATES) - named
+    assert {text.get_text() for text in figure.axes[0].texts} == {style.display(name) for name in named}
     assert [len(key.get_texts()) for key in figure.legends] == [16, 1]
     assert "coordinate 0.5, loss half its start" in figure.legends[1].get_texts()[0].get_text()
 

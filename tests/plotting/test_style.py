@@ -11,7 +11,10 @@ from matplotlib.text import Annotation
 
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting import style
-from induction_dynamics.pseudo_parameters import COORDINATES
+from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES
+
+# The largest of the quiet coordinates at N = 4 and above, in figures/coordinates_at_rest/coordinates.csv.
+SIZEABLE = ("alpha_1", "beta_1", "beta_10", "gamma_2", "gamma_4")
 
 # Machado, Oliveira and Fernandes (2009), full deuteranomaly and protanomaly, on linear RGB.
 VISION = {
@@ -44,18 +47,26 @@ def test_every_coordinate_and_the_loss_have_a_colour():
     assert all(to_hex(value) == value for value in style.COLORS.values())
 
 
-@pytest.mark.parametrize(("vision", "all_apart", "strong_apart"), [("normal", 10, 40), ("deuteranope", 10, 25)])
-def test_colours_are_pairwise_distinct(vision, all_apart, strong_apart):
+@pytest.mark.parametrize(
+    ("vision", "all_apart", "sizeable_apart", "strong_apart"),
+    [("normal", 14, 30, 40), ("deuteranope", 10, 18, 25), ("protanope", 10, 18, 25)],
+)
+def test_colours_are_pairwise_distinct(vision, all_apart, sizeable_apart, strong_apart):
     seen = {name: lab(value, vision) for name, value in {**style.COLORS, "other": style.OTHER_COLOR}.items()}
-    for (a, seen_a), (b, seen_b) in itertools.combinations(seen.items(), 2):
-        assert np.linalg.norm(seen_a - seen_b) > all_apart, (a, b)
-    for a, b in itertools.combinations(["alpha_3", "beta_2", "gamma_3", "loss"], 2):
-        assert np.linalg.norm(seen[a] - seen[b]) > strong_apart, (a, b)
+    strong = {*CIRCUIT, "loss"}
+    for a, b in itertools.combinations(seen, 2):
+        if {a, b} <= strong:
+            least = strong_apart
+        else:
+            least = sizeable_apart if {a, b} <= {*strong, *SIZEABLE} else all_apart
+        assert np.linalg.norm(seen[a] - seen[b]) > least, (a, b)
 
 
-def test_strong_colours_are_apart_for_protanopes():
-    for a, b in itertools.combinations(["alpha_3", "beta_2", "gamma_3", "loss"], 2):
-        assert np.linalg.norm(lab(style.color(a), "protanope") - lab(style.color(b), "protanope")) > 25, (a, b)
+def test_the_sixteen_are_paler_than_the_circuit():
+    seen = {name: lab(style.color(name), "normal") for name in COORDINATES}
+    saturation = {name: np.linalg.norm(color[1:]) for name, color in seen.items()}
+    for name in set(COORDINATES) - set(CIRCUIT):
+        assert saturation[name] < 39 < min(saturation[strong] for strong in CIRCUIT) and 54 < seen[name][0] < 88, name
 
 
 @pytest.mark.parametrize(
@@ -83,19 +94,42 @@ def test_names_are_dark_enough_to_be_read_on_white(name):
     rgb = np.array(to_rgb(style.text_color(name)))
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     assert 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) > 3
-    assert style.text_color(name) == style.color(name) or name not in (*style.STRONG, "loss")
+    assert style.text_color(name) == style.color(name) or name not in (*CIRCUIT, "loss")
 
 
 def test_ends_are_labelled_by_size_apart_from_each_other_and_only_where_there_is_an_end():
     axes = style.new_figure(4.0, 4.0).subplots()
     axes.set_ylim(0.0, 1.0)
     style.label_ends(axes, {"alpha_3": 0.5, "beta_2": 0.5, "gamma_3": float("nan"), "beta_1": 0.9}, small=["beta_1"])
-    heights = {text.get_text(): text.xy[1] for text in axes.texts if isinstance(text, Annotation)}
+    heights = {text.get_text(): text.xyann[1] for text in axes.texts if isinstance(text, Annotation)}
     sizes = {text.get_text(): float(text.get_fontsize()) for text in axes.texts}
     alpha, beta, quiet = (style.display(name) for name in ("alpha_3", "beta_2", "beta_1"))
     assert set(heights) == {alpha, beta, quiet}
     assert heights[quiet] == 0.9 and abs(heights[alpha] - heights[beta]) == pytest.approx(0.075)
     assert sizes[quiet] < sizes[alpha] == sizes[beta]
+
+
+@pytest.mark.parametrize("last", [None, 3.0])
+def test_a_name_pushed_from_its_end_is_led_back_to_it(last):
+    axes = style.new_figure(4.0, 4.0).subplots()
+    axes.set(xlim=(0.0, 4.0), ylim=(0.0, 1.0))
+    ends = {"alpha_3": 0.5, "beta_2": 0.51, "gamma_3": 0.9}
+    style.label_ends(axes, ends, last=last)
+    notes = {text.get_text(): text for text in axes.texts if isinstance(text, Annotation)}
+    for name, end in ends.items():
+        note = notes[style.display(name)]
+        assert tuple(note.xy) == (1.0 if last is None else last, end)
+        assert (note.arrow_patch is not None) == (name != "gamma_3")
+    assert notes[style.display("gamma_3")].xyann[1] == 0.9
+
+
+def test_many_names_at_one_height_keep_their_distances():
+    axes = style.new_figure(4.0, 4.0).subplots()
+    axes.set_ylim(0.0, 1.0)
+    style.label_ends(axes, {name: 0.5 for name in COORDINATES}, small=COORDINATES[5:], apart=0.08)
+    heights = [text.xyann[1] for text in axes.texts if isinstance(text, Annotation)]
+    np.testing.assert_allclose(np.diff(heights), [0.08] * 4 + [0.07] + [0.06] * 13)
+    assert np.mean(heights) == pytest.approx(0.5)
 
 
 def test_other_measures_share_one_colour():
@@ -123,10 +157,10 @@ def test_other_formats_are_refused(tmp_path):
         style.save_figure(simple_figure(), tmp_path / "a.pdf")
 
 
-def test_no_picture_imports_pyplot():
+def test_no_picture_imports_pyplot_nor_jax_without_need():
     program = (
-        "import sys; import induction_dynamics.plotting.style as style, induction_dynamics.plotting.coordinates,"
-        " induction_dynamics.plotting.emergence_times; assert 'jax' not in sys.modules;"
+        "import sys; import induction_dynamics.plotting.style as style, induction_dynamics.plotting.emergence_times,"
+        " induction_dynamics.plotting.attention; assert 'jax' not in sys.modules;"
         " from induction_dynamics.plotting.coordinates import plot_coordinates; import numpy as np, io;"
         " plot_coordinates([0.0, 1.0], np.zeros((2, 19)), context_length=4).savefig(io.BytesIO());"
         " import importlib; from pathlib import Path;"

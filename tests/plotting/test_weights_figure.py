@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting import style
 from induction_dynamics.plotting.weights import plot_weights
-from induction_dynamics.pseudo_parameters import BLOCKS, COORDINATES, lift
+from induction_dynamics.pseudo_parameters import BLOCKS, CIRCUIT, COORDINATES, lift
 from induction_dynamics.task import Task
 from induction_dynamics.transformer.disentangled import Weights, zero_weights
 
@@ -30,14 +30,14 @@ def names(figure: Figure) -> dict:
     return {text.get_gid(): text for axes in panels(figure).values() for text in axes.texts}
 
 
-def test_each_matrix_is_shown_as_it_is_on_a_scale_symmetric_about_0(weights):
+def test_each_matrix_is_shown_as_it_is_on_one_scale_symmetric_about_0(weights):
     figure = plot_weights(weights, title="after training")
     assert figure.get_suptitle() == "after training" and list(panels(figure)) == ["W1", "W2", "W3"]
     for name, axes in panels(figure).items():
         matrix = np.asarray(getattr(weights, name))
         (image,) = axes.images
         np.testing.assert_array_equal(np.asarray(image.get_array()), matrix)
-        assert image.get_clim() == (-np.abs(matrix).max(), np.abs(matrix).max())
+        assert image.get_clim() == (-3, 3)
         assert axes.get_title() == f"$W_{name[1]}$"
 
 
@@ -54,29 +54,55 @@ def test_blocks_are_named_by_their_streams_and_parted_by_lines(weights):
     assert [len(drawn[name].lines) for name in drawn] == [2, 6, 7]
 
 
-def test_every_coordinate_is_named_with_its_structure_within_its_block(weights):
+def test_every_coordinate_is_named_with_its_value_within_its_block(weights):
     figure = plot_weights(weights)
     figure.draw_without_rendering()
     assert set(names(figure)) == set(COORDINATES)
-    for coordinate, text in names(figure).items():
+    for (coordinate, text), value in zip(names(figure).items(), np.linspace(-1.0, 3.0, 19), strict=True):
         block = BLOCKS[coordinate]
         axes = panels(figure)[block.matrix]
         box = text.get_window_extent().transformed(axes.transData.inverted())
         assert block.column * DIM <= box.x0 + 0.5 < box.x1 + 0.5 <= (block.column + 1) * DIM
         assert block.row * DIM <= min(box.y0, box.y1) + 0.5 < max(box.y0, box.y1) + 0.5 <= (block.row + 1) * DIM
-        assert text.get_text().endswith(rf"\,{block.structure}$")
+        assert text.get_text().endswith(rf"\,{block.structure}:\,{value:.2f}$")
         assert text.get_path_effects(), "a halo, for weights that are all over the block"
-        # away from the diagonal of I
-        middle_x, middle_y = (box.x0 + box.x1 + 1) / 2 - block.column * DIM, (box.y0 + box.y1 + 1) / 2 - block.row * DIM
-        assert abs(middle_x - middle_y) > 0.5 * DIM
+
+
+def test_every_name_runs_along_its_own_stripe(weights):
+    figure = plot_weights(weights)
+    figure.draw_without_rendering()
+    for coordinate, text in names(figure).items():
+        block = BLOCKS[coordinate]
+        axes = panels(figure)[block.matrix]
+        assert text.get_rotation() == 315.0
+        box = text.get_window_extent().transformed(axes.transData.inverted())
+        x, y = (box.x0 + box.x1 + 1) / 2 - block.column * DIM, (box.y0 + box.y1 + 1) / 2 - block.row * DIM
+        # cells of I touch the line x - y = 0, those of M x - y = -D/2 and D/2: the name is nearest to its own
+        away = {"I": x - y, "M": x - y + DIM / 2}
+        assert 0 < away[block.structure] < DIM / 4, (coordinate, away)
+
+
+def test_the_key_tells_what_M_is_and_one_bar_is_for_all_three(weights):
+    figure = plot_weights(weights)
+    (key,) = (text for axes in figure.axes for text in axes.texts if text.get_gid() == "key")
+    assert "[[0, -I], [I, 0]]" in key.get_text() and "90°" in key.get_text()
+    bars = [child for axes in figure.axes for child in axes.child_axes if child.get_xlabel()]
+    assert [bar.get_xlabel() for bar in bars] == ["weight, in all three matrices"]
+    assert bars[0].get_xlim() == panels(figure)["W1"].images[0].get_clim()
+
+
+def test_values_of_weights_off_the_subspace_are_projected():
+    weights = zero_weights(DIM)
+    weights = Weights(weights.W1, weights.W2, weights.W3.at[0, 4 * DIM].set(5.0).at[3, 7].set(9.0))
+    assert names(plot_weights(weights))["gamma_3"].get_text().endswith(r"\,I:\,0.50$")
 
 
 def test_the_circuit_stands_out(weights):
     drawn = names(plot_weights(weights))
     bold = {name for name, text in drawn.items() if style.display(name, bold=True) in text.get_text()}
-    assert bold == set(style.STRONG)
-    assert all(to_hex(drawn[name].get_color()) == style.COLORS[name] for name in style.STRONG)
-    assert len({to_hex(text.get_color()) for name, text in drawn.items() if name not in style.STRONG}) == 1
+    assert bold == set(CIRCUIT)
+    assert all(to_hex(drawn[name].get_color()) == style.COLORS[name] for name in CIRCUIT)
+    assert len({to_hex(text.get_color()) for name, text in drawn.items() if name not in CIRCUIT}) == 1
 
 
 def test_blocks_of_all_matrices_are_nearly_of_one_size(weights):

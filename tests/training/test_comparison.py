@@ -1,9 +1,12 @@
 """Reduced against trained: residual, standard error and largest deviation, by hand and on real runs."""
 
+import inspect
+
 import numpy as np
 import pytest
 from scipy import stats
 
+from induction_dynamics.cli.options import CompareOptions
 from induction_dynamics.dynamics.emergence import MEASURES
 from induction_dynamics.dynamics.flow import solve_flow
 from induction_dynamics.dynamics.trajectory import Trajectory
@@ -50,7 +53,7 @@ def test_the_largest_deviation_is_the_largest(drawn):
     residual = np.mean(trained - reduced, axis=0)
     for k, found in enumerate(comparison.largest_deviations()):
         at = int(found.time)
-        assert found.measure == MEASURES[k]
+        assert found.measure == MEASURES[k] and found.time_unit == "flow"
         assert found.residual == pytest.approx(residual[at, k], abs=1e-15)
         assert abs(found.residual) == np.max(np.abs(comparison.residual[:, k]))
         assert found.trained - found.reduced == pytest.approx(found.residual, abs=1e-14)
@@ -64,6 +67,7 @@ def test_curves_hold_every_seed_and_the_off_subspace_fraction(drawn):
     assert len(rows) == 5 * 21
     for row in rows:
         at = int(row["time"])
+        assert list(row)[:3] == ["time", "time_unit", "measure"] and row["time_unit"] == "flow"
         if row["measure"] == "off_subspace":
             mine, other = off[:, at], np.zeros(3)
         else:
@@ -153,3 +157,17 @@ def test_what_is_refused():
         compare(Task(129, query="uniform"))
     with pytest.raises(ArgumentError, match="batch_size must be at least 1"):
         compare(TASK, batch_size=0)
+    with pytest.raises(ArgumentError, match="horizon must be finite and above 0"):
+        compare(TASK, horizon=float("nan"))
+
+
+def test_at_least_one_step_fits():
+    """Else both would be compared at 0, where they agree perfectly."""
+    with pytest.raises(ArgumentError, match=r"step must be a flow time of at most the horizon's 4; got 4\.001"):
+        compare(TASK, horizon=1.0, step=4.001)
+    comparison = compare(TASK, seeds=(0,), horizon=1.0, step=4.0, batch_size=2)
+    assert comparison.time.tolist() == [0.0, 4.0]
+
+
+def test_the_default_horizon_is_that_of_the_command():
+    assert inspect.signature(compare).parameters["horizon"].default == CompareOptions(1).horizon
