@@ -1,5 +1,6 @@
 """The command line. Everything that computes is imported by the commands as they run, so that help is instant."""
 
+import _thread
 import contextlib
 import os
 import signal
@@ -80,7 +81,10 @@ class _Terminated(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Turn SIGTERM into an exception within the block, unless it is ignored, or Python does not handle signals here."""
+    """Turn SIGTERM into an exception within the block, unless it is ignored, or Python does not handle signals here.
+
+    Nor is Ctrl-C lost within the block.
+    """
     ours = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
     if not ours or before in (signal.SIG_IGN, None):
@@ -90,10 +94,24 @@ def _terminable() -> Iterator[None]:
     def terminate(*_: object) -> None:
         raise _Terminated
 
+    unraisable = sys.unraisablehook
+
+    def send_again(lost: Any) -> None:
+        """Python drops exceptions in callbacks of the garbage collector, of which jax has one."""
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            unraisable(lost)
+            return
+        number = signal.SIGTERM if issubclass(lost.exc_type, _Terminated) else signal.SIGINT
+        timer = threading.Timer(0.01, _thread.interrupt_main, (number,))
+        timer.daemon = True
+        timer.start()
+
     signal.signal(signal.SIGTERM, terminate)
+    sys.unraisablehook = send_again
     try:
         yield
     finally:
+        sys.unraisablehook = unraisable
         signal.signal(signal.SIGTERM, before)
 
 

@@ -1,9 +1,11 @@
 """The folder of a sweep: what is in it, whose it is, and that its files are whole."""
 
 import csv
+import gc
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -236,6 +238,28 @@ def test_a_terminated_command_leaves_nothing(tmp_path):
             process.kill()
     assert (process.returncode, out, err) == (143, "", "Terminated.\n")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "number, status, sentence", [(signal.SIGTERM, 143, "Terminated.\n"), (signal.SIGINT, 130, "Interrupted.\n")]
+)
+def test_a_signal_dropped_by_the_garbage_collector_comes_again(capsys, monkeypatch, number, status, sentence):
+    def drop(*phase_and_info):
+        gc.callbacks.remove(drop)
+        signal.raise_signal(number)
+
+    def run(words):
+        gc.callbacks.append(drop)
+        gc.collect()
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    monkeypatch.setattr("induction_dynamics.cli._run", run)
+    hook = sys.unraisablehook
+    assert main([]) == status
+    assert capsys.readouterr() == ("", sentence)
+    assert sys.unraisablehook is hook
 
 
 def test_a_configuration_nested_without_end_is_another(capsys, pretended, tmp_path):
