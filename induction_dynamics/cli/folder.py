@@ -3,14 +3,16 @@
 import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from induction_dynamics.cli.document import same_options
 from induction_dynamics.cli.refusal import Refusal
 from induction_dynamics.cli.values import quoted
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CONFIG = "config.json"
 
@@ -30,16 +32,17 @@ def claimed(typed: str, config: dict[str, Any], files: Sequence[str]) -> Iterato
         Refusal: no folder can be written there, or it holds another configuration.
     """
     path = Path(typed)
+    # Each noted before it is there: a signal may come at any moment.
     made: list[Path] = []
-    marked = False
+    marks: list[os.stat_result] = []
     try:
         try:
             _check_owner(path, typed, config, files)
             for folder in [*reversed(path.parents), path]:
                 if not folder.exists():
-                    folder.mkdir(exist_ok=True)
                     made.append(folder)
-            marked = _mark(path, config)
+                    folder.mkdir(exist_ok=True)
+            _mark(path, config, marks)
             _check_owner(path, typed, config, files)
         except OSError as error:
             raise Refusal(
@@ -47,26 +50,40 @@ def claimed(typed: str, config: dict[str, Any], files: Sequence[str]) -> Iterato
             ) from None
         yield path
     except BaseException:
-        if marked and not any(os.path.lexists(path / name) for name in files):
-            (path / CONFIG).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            _temporary(path, CONFIG).unlink(missing_ok=True)
+            ours = marks and os.path.samestat(os.lstat(path / CONFIG), marks[0])
+            if ours and not any(os.path.lexists(path / name) for name in files):
+                (path / CONFIG).unlink(missing_ok=True)
         for folder in reversed(made):
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise
 
 
-def _mark(path: Path, config: dict[str, Any]) -> bool:
-    """Write the configuration unless there is one: whole or not at all, and by one of several at once."""
-    # a file of its own making would be for nobody else to read
-    with tempfile.TemporaryDirectory(dir=path, prefix=".config.") as folder:
-        written = Path(folder) / CONFIG
+def _mark(path: Path, config: dict[str, Any], marks: list[os.stat_result]) -> None:
+    """Write the configuration unless there is one: whole or not at all, and by one of several at once.
+
+    Args:
+        path: the folder.
+        config: the configuration.
+        marks: told which file is ours, should it get its name.
+    """
+    written = _temporary(path, CONFIG)
+    try:
+        # not written over: one left by a process that was killed may be a second name of the configuration there
+        written.unlink(missing_ok=True)
         with open(written, "w", encoding="utf-8") as file:
             json.dump(config, file, allow_nan=False, indent=2)
-        try:
+        marks.append(os.lstat(written))
+        with contextlib.suppress(FileExistsError):
             os.link(written, path / CONFIG)
-        except FileExistsError:
-            return False
-        return True
+    finally:
+        written.unlink(missing_ok=True)
+
+
+def _temporary(path: Path, name: str) -> Path:
+    return path / f".{os.getpid()}.{name}"
 
 
 def write_all(path: Path, writers: Mapping[str, Callable[[Path], object]]) -> None:
@@ -76,7 +93,7 @@ def write_all(path: Path, writers: Mapping[str, Callable[[Path], object]]) -> No
         path: the folder.
         writers: for each file name a function that writes to the path that it is given.
     """
-    temporary = {name: path / f".{os.getpid()}.{name}" for name in writers}
+    temporary = {name: _temporary(path, name) for name in writers}
     try:
         for name, write in writers.items():
             write(temporary[name])
@@ -90,6 +107,18 @@ def write_all(path: Path, writers: Mapping[str, Callable[[Path], object]]) -> No
 def text(content: str) -> Callable[[Path], object]:
     """A writer of text."""
     return lambda path: path.write_text(content, encoding="utf-8")
+
+
+def pictures(name: str, figure: "Figure") -> dict[str, Callable[[Path], object]]:
+    """Writers of a figure as .png and .svg.
+
+    Args:
+        name: of the files, without an ending.
+        figure: what is drawn.
+    """
+    from induction_dynamics.plotting.style import save_figure
+
+    return {f"{name}{suffix}": lambda path: save_figure(figure, path) for suffix in (".png", ".svg")}
 
 
 def _check_owner(path: Path, typed: str, config: dict[str, Any], files: Sequence[str]) -> None:

@@ -106,7 +106,7 @@ def test_a_folder_that_cannot_be_written(capsys, pretended, tmp_path, monkeypatc
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(folders.tempfile, "TemporaryDirectory", refuse)
+    monkeypatch.setattr(folders, "open", refuse, raising=False)
     assert sweep(tmp_path / "a" / "b") == 2
     assert "that can be written; got" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -260,6 +260,47 @@ def test_a_signal_dropped_by_the_garbage_collector_comes_again(capsys, monkeypat
     assert main([]) == status
     assert capsys.readouterr() == ("", sentence)
     assert sys.unraisablehook is hook
+
+
+# between a file's opening and the block that closes it, the garbage collector does
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+@pytest.mark.parametrize("there_before", [False, True])
+def test_a_claim_interrupted_at_any_line_leaves_nothing(tmp_path, there_before):
+    """As a signal would: the n-th line that runs in the module raises, for every n until the claim is whole."""
+    path = tmp_path / "a" / "out"
+    if there_before:
+        path.mkdir(parents=True)
+        (path / "mine.txt").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+
+    def interrupted(at):
+        lines = iter(range(10**6))
+
+        def trace(frame, event, arg):
+            # cleaning up is not interrupted a second time
+            if frame.f_code.co_filename != folders.__file__:
+                return None
+            if event == "line" and next(lines) == at:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+            return trace
+
+        sys.settrace(trace)
+        try:
+            with folders.claimed(str(path), {"seed": 0}, ("rows.csv",)):
+                sys.settrace(None)
+                return False
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(None)
+
+    moments = 0
+    while interrupted(moments):
+        assert sorted(tmp_path.rglob("*")) == before, moments
+        moments += 1
+    assert moments > 20
+    assert (path / "config.json").exists()
 
 
 def test_a_configuration_nested_without_end_is_another(capsys, pretended, tmp_path):
