@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from experiments import context_length_scaling
 from experiments.context_length_scaling import MEASURES, ScalingConfig
 from experiments.recorder import run_script
-from induction_dynamics.cli.tables import LAWS_TITLE
+from induction_dynamics.cli.tables import LAWS_TITLE, new_console
 
 _OPENING = """\
 When does an induction head emerge? Times T, in flow time, at which gamma_3,
@@ -41,9 +40,7 @@ class DemoConfig(ScalingConfig):
 
 def main(config: DemoConfig) -> dict[str, Any]:
     """Run the main job, print its table and its laws, and return its document."""
-    console = Console(highlight=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 80
+    console = new_console()
     begun = time.monotonic()
     print(_OPENING, flush=True)
     document, words = context_length_scaling.main(config, command="make demo")

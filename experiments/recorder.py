@@ -12,9 +12,8 @@ import tyro
 from matplotlib.figure import Figure
 
 from induction_dynamics.cli.document import as_csv, as_json, versions
-from induction_dynamics.cli.folder import CONFIG, text, write_all
+from induction_dynamics.cli.folder import CONFIG, pictures, text, write_all
 from induction_dynamics.errors import ArgumentError
-from induction_dynamics.plotting.style import save_figure
 
 DIGITS = 10
 """Digits kept of a number: more than any solver here is right to, fewer than differ between machines."""
@@ -44,8 +43,7 @@ def record(
     writers = {f"{name}.csv": text(as_csv(rounded(rows))) for name, rows in tables.items()}
     writers |= {f"{name}.json": text(as_json(rounded(content))) for name, content in (documents or {}).items()}
     for name, figure in figures.items():
-        for suffix in (".png", ".svg"):
-            writers[name + suffix] = lambda path, figure=figure: save_figure(figure, path)
+        writers |= pictures(name, figure)
     about = {"command": command, "config": settings(config), "files": sorted(writers), "versions": versions()}
     output.mkdir(parents=True, exist_ok=True)
     before = _files_of(output)

@@ -186,10 +186,11 @@ def rotation_of_file(path: str | Path, rotation: float | None = None) -> float:
     if rotation is not None:
         check_rotation(rotation)
     path = Path(path)
-    stored_dim(path)  # refuses what is no file of weights
-    own = _stated_rotation(path)
-    if own is None:
-        return 90.0 if rotation is None else float(rotation)
+    with _opened(path) as arrays:
+        if ROTATION not in arrays:
+            return 90.0 if rotation is None else float(rotation)
+        with _refusing(path):
+            own = float(arrays[ROTATION].read())
     try:
         check_rotation(own)
     except ArgumentError:
@@ -237,7 +238,7 @@ def _matrices(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[dict[str, _Stored]]:
-    """W1, W2, W3 of a file, of shapes that fit each other."""
+    """W1, W2, W3 of a file, of shapes that fit each other, and its rotation if it states one."""
     check_suffix(path)
     with ExitStack() as stack:
         with _refusing(path):
@@ -262,7 +263,13 @@ def _opened(path: Path) -> Iterator[dict[str, _Stored]]:
 def _npz(path: Path, stack: ExitStack) -> dict[str, _Stored]:
     archive = stack.enter_context(zipfile.ZipFile(path))
     present = set(archive.namelist())
-    return {name: _npy(archive, f"{name}.npy") for name in MATRICES if f"{name}.npy" in present}
+    arrays = {name: _npy(archive, f"{name}.npy") for name in MATRICES if f"{name}.npy" in present}
+
+    def rotation() -> np.ndarray:
+        stated = _npy(archive, f"{ROTATION}.npy")
+        return stated.read() if stated.real and stated.shape == () else np.array(np.nan)
+
+    return arrays | ({ROTATION: _stated(rotation)} if f"{ROTATION}.npy" in present else {})
 
 
 def _npy(archive: zipfile.ZipFile, member: str) -> _Stored:
@@ -296,22 +303,13 @@ def _safetensors(path: Path, stack: ExitStack) -> dict[str, _Stored]:
         dtype = part.get_dtype()
         read = functools.partial(file.get_tensor, name)
         arrays[name] = _Stored(tuple(part.get_shape()), dtype, dtype in _SAFETENSORS_REAL, read)
-    return arrays
+    words = file.metadata() or {}
+    return arrays | ({ROTATION: _stated(lambda: np.array(float(words[ROTATION])))} if ROTATION in words else {})
 
 
-def _stated_rotation(path: Path) -> float | None:
-    """The rotation as a file states it, NaN where that is no number; None where it states none."""
-    with ExitStack() as stack, _refusing(path):
-        if path.suffix == ".npz":
-            archive = stack.enter_context(zipfile.ZipFile(path))
-            if f"{ROTATION}.npy" not in archive.namelist():
-                return None
-            stored = _npy(archive, f"{ROTATION}.npy")
-            return float(stored.read()) if stored.real and stored.shape == () else math.nan
-        from safetensors import safe_open
-
-        stated = (stack.enter_context(safe_open(path, framework="numpy")).metadata() or {}).get(ROTATION)
-        return None if stated is None else float(stated)
+def _stated(read: Callable[[], np.ndarray]) -> _Stored:
+    """A file's rotation, NaN where it is no number; looked at by those alone who ask for it."""
+    return _Stored((), "float64", True, read)
 
 
 @contextmanager

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from induction_dynamics.cli.compare_tables import show_comparison
-from induction_dynamics.cli.computing import enough_memory, make_task, use_device
-from induction_dynamics.cli.document import as_csv, as_json, build, configuration, finite
-from induction_dynamics.cli.folder import CONFIG, claimed, text, write_all
+from induction_dynamics.cli.computing import enough_memory, make_point, make_task, use_device
+from induction_dynamics.cli.document import as_csv, as_json, build, configuration
+from induction_dynamics.cli.folder import CONFIG, claimed, pictures, text, write_all
 from induction_dynamics.cli.options import CompareOptions
 from induction_dynamics.cli.parsing import Command
 from induction_dynamics.cli.progress import progress
@@ -58,30 +58,21 @@ def run(options: CompareOptions) -> None:
 
 def _document(comparison: "Comparison", options: CompareOptions, config: dict[str, Any]) -> dict[str, Any]:
     rows = [dataclasses.asdict(deviation) for deviation in comparison.largest_deviations()]
-    document = build("compare", config, rows, notes=_notes(comparison))
-    return finite(document | {"emergence": _emergence(comparison, options), "curves": _curves(comparison)})
+    more = {"emergence": _emergence(comparison, options), "curves": _curves(comparison)}
+    return build("compare", config, rows, notes=_notes(comparison), more=more)
 
 
 def _emergence(comparison: "Comparison", options: CompareOptions) -> list[dict[str, Any]]:
     """Emergence times of every run, in the rows that the other commands answer with."""
     from induction_dynamics.dynamics.emergence import emergence_times
-    from induction_dynamics.scaling.sweep import Point, Row
+    from induction_dynamics.scaling.sweep import Row
 
-    sampled = comparison.task.inputs == "isotropic"
-    rows: list[Row] = []
-    for place, seed in enumerate(comparison.seeds):
-        if place == 0 or sampled:
-            point = Point(
-                comparison.task,
-                "subspace",
-                options.horizon,
-                seed=seed if sampled else None,
-                samples=options.run.samples if sampled else None,
-            )
-            rows += [Row.of(point, crossing) for crossing in emergence_times(comparison.reduced[place])]
-    for place, seed in enumerate(comparison.seeds):
-        point = Point(comparison.task, "full", options.horizon, seed, options.run.batch_size, options.run.step)
-        rows += [Row.of(point, crossing) for crossing in emergence_times(comparison.trained[place])]
+    runs: dict[Any, Any] = {}
+    for model, trajectories in (("subspace", comparison.reduced), ("full", comparison.trained)):
+        for seed, trajectory in zip(comparison.seeds, trajectories, strict=True):
+            # where nothing is random, the points of all seeds are one
+            runs.setdefault(make_point(comparison.task, model, options.horizon, options.run, seed), trajectory)
+    rows = [Row.of(point, crossing) for point, run in runs.items() for crossing in emergence_times(run)]
     return [dataclasses.asdict(row) for row in rows]
 
 
@@ -99,31 +90,26 @@ def _curves(comparison: "Comparison") -> dict[str, Any]:
 def _notes(comparison: "Comparison") -> list[str]:
     from induction_dynamics.dynamics.trajectory import OUTCOMES
 
-    notes = []
-    if len(comparison.seeds) == 1:
-        notes.append("One seed gives no standard error; --seeds takes several.")
-    for name, runs in (("reduced", comparison.reduced), ("trained", comparison.trained)):
-        for seed, trajectory in zip(comparison.seeds, runs, strict=True):
-            if trajectory.outcome != "horizon_reached":
-                end = f"{trajectory.time[-1]:g}"
-                notes.append(f"The {name} run of seed {seed} ended at t = {end}: {OUTCOMES[trajectory.outcome]}.")
-    if notes and any(note.startswith("The") for note in notes):
-        notes.append(f"The comparison ends with the shortest run, at t = {comparison.time[-1]:g}.")
-    return notes
+    few = ["One seed gives no standard error; --seeds takes several."] if len(comparison.seeds) == 1 else []
+    early = [
+        f"The {name} run of seed {seed} ended at t = {run.time[-1]:g}: {OUTCOMES[run.outcome]}."
+        for name, runs in (("reduced", comparison.reduced), ("trained", comparison.trained))
+        for seed, run in zip(comparison.seeds, runs, strict=True)
+        if run.outcome != "horizon_reached"
+    ]
+    end = [f"The comparison ends with the shortest run, at t = {comparison.time[-1]:g}."] if early else []
+    return few + early + end
 
 
 def _writers(comparison: "Comparison", document: Mapping[str, Any]) -> dict[str, Callable[[Path], object]]:
     from induction_dynamics.plotting.comparison import plot_comparison
-    from induction_dynamics.plotting.style import save_figure
 
-    figure = plot_comparison(comparison)
     return {
         CONFIG: text(as_json(document["config"])),
         "compare.json": text(as_json(document)),
         "deviations.csv": text(as_csv(document["rows"])),
         "curves.csv": text(as_csv(comparison.curves())),
-        "comparison.png": lambda path: save_figure(figure, path),
-        "comparison.svg": lambda path: save_figure(figure, path),
+        **pictures("comparison", plot_comparison(comparison)),
     }
 
 

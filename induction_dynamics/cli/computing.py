@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from induction_dynamics.cli.options import REDUCED_MODELS, Options, TaskOptions
+from induction_dynamics.cli.options import REDUCED_MODELS, Options, RunOptions, TaskOptions
 from induction_dynamics.cli.progress import progress
 from induction_dynamics.cli.refusal import FAILED, Refusal
 
@@ -83,27 +83,30 @@ def make_points(context_lengths: Sequence[int], models: Sequence[str], options: 
     Raises:
         ArgumentError: a value that the task does not take.
     """
-    from induction_dynamics.scaling.sweep import Point
-
     run = options.run
     tasks = [make_task(length, options.task) for length in context_lengths]
-    points = []
-    for model in models:
-        full = model not in REDUCED_MODELS
-        sampled = not full and options.task.inputs == "isotropic"
-        points += [
-            Point(
-                task=one,
-                model=model,
-                horizon=options.emergence.horizon,
-                seed=run.seed if full or sampled else None,
-                batch_size=run.batch_size if full else None,
-                step=run.step if full else None,
-                samples=run.samples if sampled else None,
-            )
-            for one in tasks
-        ]
-    return points
+    return [make_point(task, model, options.emergence.horizon, run, run.seed) for model in models for task in tasks]
+
+
+def make_point(task: "Task", model: str, horizon: float, run: RunOptions, seed: int) -> "Point":
+    """One run, with those options alone that bear on its model.
+
+    Raises:
+        ArgumentError: a value that the model does not take.
+    """
+    from induction_dynamics.scaling.sweep import Point
+
+    full = model not in REDUCED_MODELS
+    sampled = not full and task.inputs == "isotropic"
+    return Point(
+        task=task,
+        model=model,
+        horizon=horizon,
+        seed=seed if full or sampled else None,
+        batch_size=run.batch_size if full else None,
+        step=run.step if full else None,
+        samples=run.samples if sampled else None,
+    )
 
 
 def compute(

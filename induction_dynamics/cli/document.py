@@ -7,7 +7,7 @@ import io
 import json
 import math
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from induction_dynamics import __version__
@@ -60,8 +60,9 @@ def build(
     rows: Sequence[dict[str, Any]],
     fits: Sequence[dict[str, Any]] = (),
     notes: Sequence[str] = (),
+    more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The document; numbers that are not finite become null."""
+    """The document, with more that is the command's own; numbers that are not finite become null."""
     document = {
         "schema_version": SCHEMA_VERSION,
         "command": command,
@@ -69,8 +70,9 @@ def build(
         "rows": list(rows),
         "fits": list(fits),
         "notes": list(notes),
+        **(more or {}),
     }
-    return finite(document)
+    return _finite(document)
 
 
 def fit_rows(rows: "Sequence[Row]") -> tuple[list[dict[str, Any]], list[str], list[str]]:
@@ -118,12 +120,12 @@ def as_csv(rows: Iterable[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def finite(value: Any) -> Any:
+def _finite(value: Any) -> Any:
     """The value with null in the place of every number in it that is not finite."""
     if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
+        return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

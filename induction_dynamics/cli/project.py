@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from induction_dynamics.cli.computing import enough_memory, use_device
-from induction_dynamics.cli.document import as_csv, as_json, build, configuration, finite
-from induction_dynamics.cli.folder import CONFIG, claimed, text, write_all
+from induction_dynamics.cli.document import as_csv, as_json, build, configuration
+from induction_dynamics.cli.folder import CONFIG, claimed, pictures, text, write_all
 from induction_dynamics.cli.options import ProjectOptions
 from induction_dynamics.cli.parsing import Command
 from induction_dynamics.cli.progress import progress
@@ -130,7 +130,7 @@ def read_files(files: Sequence[str], settings: "Settings", quiet: bool) -> "list
 def _single(projections: "Sequence[Projection]", config: dict[str, Any], settings: "Settings") -> dict[str, Any]:
     (found,) = projections
     more = {"embedding_dim": settings.embedding_dim, "off_subspace": _fractions(found)}
-    return finite(build("project", config, _values(found)) | more)
+    return build("project", config, _values(found), more=more)
 
 
 def _series(projections: "Sequence[Projection]", config: dict[str, Any], settings: "Settings") -> dict[str, Any]:
@@ -160,7 +160,7 @@ def _series(projections: "Sequence[Projection]", config: dict[str, Any], setting
         if crossing.time == trajectory.time[0]
     ]
     rows = [{"file": file} | value for file, found in named for value in _values(found)]
-    return finite(build("project", config, rows, notes=notes) | more)
+    return build("project", config, rows, notes=notes, more=more)
 
 
 def _values(found: "Projection") -> list[dict[str, Any]]:
@@ -188,7 +188,6 @@ def _writers(document: dict[str, Any], projections: "Sequence[Projection]") -> d
     if len(projections) > 1:
         from induction_dynamics.checkpoints import trajectory_of
         from induction_dynamics.plotting.checkpoints import plot_checkpoints
-        from induction_dynamics.plotting.style import save_figure
 
         trajectory = trajectory_of(projections, config["times"] or None)
         figure = plot_checkpoints(
@@ -198,8 +197,7 @@ def _writers(document: dict[str, Any], projections: "Sequence[Projection]") -> d
             time_unit=_unit(config),
             labels=[Path(file).name for file in config["files"]],
         )
-        for name in FIGURES:
-            writers[name] = lambda path: save_figure(figure, path)
+        writers |= pictures("coordinates", figure)
     return writers
 
 

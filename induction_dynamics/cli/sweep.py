@@ -9,7 +9,7 @@ from typing import Any
 
 from induction_dynamics.cli.computing import compute, make_points, use_device
 from induction_dynamics.cli.document import as_csv, as_json, build, configuration, fit_rows
-from induction_dynamics.cli.folder import CONFIG, claimed, text, write_all
+from induction_dynamics.cli.folder import CONFIG, claimed, pictures, text, write_all
 from induction_dynamics.cli.options import SweepOptions
 from induction_dynamics.cli.parsing import Command
 from induction_dynamics.cli.refusal import Refusal
@@ -80,7 +80,6 @@ def log_spaced(first: int, last: int, per_decade: int) -> list[int]:
 
 def _writers(document: dict[str, Any]) -> dict[str, Callable[[Path], object]]:
     from induction_dynamics.plotting.emergence_times import plot_emergence_times
-    from induction_dynamics.plotting.style import save_figure
 
     figure = plot_emergence_times(document["rows"], document["fits"])
     return {
@@ -88,8 +87,7 @@ def _writers(document: dict[str, Any]) -> dict[str, Callable[[Path], object]]:
         "rows.csv": text(as_csv(document["rows"])),
         "fits.json": text(as_json(document["fits"])),
         "sweep.json": text(as_json(document)),
-        "emergence_times.png": lambda path: save_figure(figure, path),
-        "emergence_times.svg": lambda path: save_figure(figure, path),
+        **pictures("emergence_times", figure),
     }
 
 

@@ -67,16 +67,21 @@ def test_parsing_imports_nothing_that_computes(name):
     assert run(code, f"print([name for name in {HEAVY!r} if name in sys.modules])") == "[]\n"
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_help_of_a_command_stands_alone(capsys, monkeypatch, name):
+def help_of(name, known, capsys, monkeypatch):
+    """What a command's help prints at 80 columns, after checking that it tells of all options and no others."""
     monkeypatch.setenv("COLUMNS", "80")
     assert main([name, "--help"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert max(map(len, out.splitlines())) <= 80
-    assert set(flags(COMMANDS[name].options)) == SHARED | OWN[name]
-    assert all(f"  {flag} " in out or f"  {flag}\n" in out for flag in SHARED | OWN[name])
-    words = " ".join(out.split())
+    assert set(flags(COMMANDS[name].options)) == known
+    assert all(f"  {flag} " in out or f"  {flag}\n" in out for flag in known)
+    return out
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_help_of_a_command_stands_alone(capsys, monkeypatch, name):
+    words = " ".join(help_of(name, SHARED | OWN[name], capsys, monkeypatch).split())
     assert "2N + 1 tokens" in words and "flow time" in words and "learning rate x steps / D" in words
     assert "item-label pairs" in words and f"induction-dynamics {name} --" in words
     assert all(f"(default: {default})" in words for default in DEFAULTS)
@@ -84,26 +89,13 @@ def test_help_of_a_command_stands_alone(capsys, monkeypatch, name):
 
 
 def test_help_of_compare(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    assert main(["compare", "--help"]) == 0
-    out, err = capsys.readouterr()
-    assert err == ""
-    assert max(map(len, out.splitlines())) <= 80
-    assert set(flags(COMMANDS["compare"].options)) == COMPARE
-    assert all(f"  {flag} " in out or f"  {flag}\n" in out for flag in COMPARE)
-    words = " ".join(out.split())
+    words = " ".join(help_of("compare", COMPARE, capsys, monkeypatch).split())
     assert "2N + 1 tokens" in words and "learning rate x steps / D" in words and "standard error" in words
     assert all(f"(default: {default})" in words for default in ("0 1 2", "5", "256", "0.25", "2048", "cpu"))
 
 
 def test_help_of_project(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    assert main(["project", "--help"]) == 0
-    out, err = capsys.readouterr()
-    assert err == ""
-    assert max(map(len, out.splitlines())) <= 80
-    assert set(flags(COMMANDS["project"].options)) == PROJECT
-    assert all(f"  {flag} " in out or f"  {flag}\n" in out for flag in PROJECT)
+    out = help_of("project", PROJECT, capsys, monkeypatch)
     assert "project [-h] [OPTIONS] FILE [FILE ...]\n" in out and "  FILE [FILE ...]  " in out
     words = " ".join(out.split())
     assert "W2 (4D x 4D)" in words and "J = [[0, -I], [I, 0]]" in words and "flow time" in words
