@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from induction_dynamics.errors import ArgumentError
@@ -216,88 +215,26 @@ def sample_sequences(
         query = jax.random.randint(key_query, (batch_size,), 0, pairs, jnp.int32)
 
     queried = _token_of_pair(tokens, 2 * query)
-    interleaved = jnp.stack([base[:, :-1], _rotate(base[:, :-1], task.rotation)], axis=2)
+    interleaved = jnp.stack([base[:, :-1], rotate(base[:, :-1], task.rotation)], axis=2)
     positions = jnp.concatenate([interleaved.reshape(batch_size, 2 * pairs, dim), base[:, -1:]], axis=1)
     return Sequences(jnp.concatenate([tokens, queried[:, None]], axis=1), positions, query)
 
 
-class GramMatrices(NamedTuple):
-    """Inner products of everything in a sequence; the loss of the reduced model needs no more (leading axes: samples).
+def rotate(vectors: Float[Array, "*batch dim"], rotation: float) -> Float[Array, "*batch dim"]:
+    """M v = cos(phi) v + sin(phi) J v, with J [a; b] = [-b; a].
 
     Args:
-        tokens: S_t, of the 2N tokens before the query (the query's token is one of them).
-        positions: S_r, r_i . r_j over the full sequence.
-        rotated: S_m, r_i . M r_j over the full sequence.
+        vectors: v, of an even number of entries D.
+        rotation: phi in degrees.
     """
-
-    tokens: Float[Array, "*samples keys keys"]
-    positions: Float[Array, "*samples length length"]
-    rotated: Float[Array, "*samples length length"]
-
-
-def gram_matrices(task: Task, sequences: Sequences) -> GramMatrices:
-    """Gram matrices of given sequences: t_i . t_j, r_i . r_j and r_i . M r_j.
-
-    Args:
-        task: gives the rotation M.
-        sequences: of the task.
-    """
-    keys = sequences.tokens[:, :-1]
-    rotated = _rotate(sequences.positions, task.rotation)
-    return GramMatrices(
-        tokens=jnp.einsum("bid,bjd->bij", keys, keys),
-        positions=jnp.einsum("bid,bjd->bij", sequences.positions, sequences.positions),
-        rotated=jnp.einsum("bid,bjd->bij", sequences.positions, rotated),
-    )
-
-
-def sample_gram_matrices(task: Task, key: PRNGKeyArray, samples: int) -> GramMatrices:
-    """Gram matrices of independent sequences, in float64, with vectors never held all at once.
-
-    Args:
-        task: which task.
-        key: jax random key.
-        samples: number of sequences.
-
-    Raises:
-        ValueError: jax_enable_x64 is off.
-    """
-    require_float64("Gram matrices need")
-    keys = jax.random.split(key, samples)
-
-    def one(key):
-        return gram_matrices(task, sample_sequences(task, key, 1, jnp.float64))
-
-    matrices = jax.lax.map(one, keys, batch_size=min(samples, 64))
-    return GramMatrices(*(matrix[:, 0] for matrix in matrices))
-
-
-def orthonormal_gram_matrices(task: Task) -> GramMatrices:
-    """The Gram matrices that every sequence of orthonormal inputs has, at any rotation.
-
-    S_t = I. With z a base position and e^{i phi} z that of its label, S_r = Re H and S_m = Re(e^{-i phi} H).
-    """
-    pairs = task.context_length
-    phase = np.exp(1j * task.angle * np.append(np.tile([0, 1], pairs), 0))
-    same = np.repeat(np.arange(pairs + 1), 2)[:-1]
-    hermitian = np.where(same[:, None] == same[None, :], phase[:, None] * phase[None, :].conj(), 0)
-    return GramMatrices(
-        tokens=jnp.eye(2 * pairs),
-        positions=jnp.asarray(np.real(hermitian)),
-        rotated=jnp.asarray(np.real(np.exp(-1j * task.angle) * hermitian)),
-    )
-
-
-def _token_of_pair(tokens: Float[Array, "batch length dim"], place: Int[Array, " batch"]) -> Float[Array, "batch dim"]:
-    return jnp.take_along_axis(tokens, place[:, None, None], axis=1)[:, 0]
-
-
-def _rotate(vectors: Float[Array, "*batch dim"], rotation: float) -> Float[Array, "*batch dim"]:
-    """M v, with J [a; b] = [-b; a]."""
     first, second = jnp.split(vectors, 2, axis=-1)
     quarter_turn = jnp.concatenate([-second, first], axis=-1)
     cosine, sine = (jnp.asarray(value, vectors.dtype) for value in cosine_and_sine(rotation))
     return cosine * vectors + sine * quarter_turn
+
+
+def _token_of_pair(tokens: Float[Array, "batch length dim"], place: Int[Array, " batch"]) -> Float[Array, "batch dim"]:
+    return jnp.take_along_axis(tokens, place[:, None, None], axis=1)[:, 0]
 
 
 def _haar_frame(

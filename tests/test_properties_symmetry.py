@@ -28,10 +28,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from induction_dynamics.gram_matrices import GramMatrices, sample_gram_matrices
 from induction_dynamics.pseudo_parameters import BLOCKS, CIRCUIT, COORDINATES, lift, project, rotation_matrix
 from induction_dynamics.reduced.gram import GramLoss
+from induction_dynamics.reduced.mesh import exact_mesh
 from induction_dynamics.reduced.subspace import SubspaceLoss
-from induction_dynamics.task import GramMatrices, Sequences, Task, sample_gram_matrices, sample_sequences
+from induction_dynamics.task import Sequences, Task, sample_sequences
 from induction_dynamics.transformer.disentangled import Weights, batch_loss, forward
 
 DIM, LONGEST, BATCH = 12, 5, 3
@@ -281,8 +283,8 @@ def test_tokens_may_not_change_places_alone():
 def test_query_last_is_query_uniform_where_no_key_looks_back(pairs, seed, blind):
     names = set(COORDINATES) - set(ORDERED) if blind else set(COORDINATES)
     theta = coordinates_of(np.random.default_rng(seed), names)
-    number = jnp.asarray(float(pairs))
-    last, uniform = (float(reduced(SubspaceLoss(number, query, 8), theta)) for query in ("last", "uniform"))
+    mesh = exact_mesh(pairs, 8)
+    last, uniform = (float(reduced(SubspaceLoss(mesh, query), theta)) for query in ("last", "uniform"))
     assert (last == pytest.approx(uniform, rel=1e-12)) == (blind or pairs == 1)
 
 

@@ -12,15 +12,8 @@ import pytest
 
 from induction_dynamics import task as task_module
 from induction_dynamics.errors import ArgumentError
-from induction_dynamics.task import (
-    Task,
-    gram_matrices,
-    orthonormal_gram_matrices,
-    sample_gram_matrices,
-    sample_sequences,
-)
+from induction_dynamics.task import Task, sample_sequences
 
-ROTATIONS = (30.0, 90.0, 137.0, 270.0, -45.0)
 # three pairs and width 8 throughout, in few batch sizes, so that little is compiled
 BATCH, SAMPLES = 20, 20_000
 
@@ -231,75 +224,3 @@ def test_isotropic_vectors_are_normal(key):
         "between vectors squared": (products**2, 1 / dim),
     }
     assert max(standard_errors_off(moments).values()) < 4
-
-
-@pytest.mark.parametrize("rotation", ROTATIONS)
-@pytest.mark.parametrize("inputs", ["orthonormal", "isotropic"])
-def test_gram_matrices_are_inner_products(inputs, rotation, key):
-    task = Task(3, 8, inputs, "uniform", rotation)
-    sequences = sample_sequences(task, key, BATCH, jnp.float64)
-    gram = gram_matrices(task, sequences)
-    turned = rotation_matrix(8, rotation)
-    for b in range(BATCH):
-        t, r = np.asarray(sequences.tokens[b]), np.asarray(sequences.positions[b])
-        keys, length = range(6), range(7)
-        np.testing.assert_allclose(gram.tokens[b], [[t[i] @ t[j] for j in keys] for i in keys], atol=1e-14)
-        np.testing.assert_allclose(gram.positions[b], [[r[i] @ r[j] for j in length] for i in length], atol=1e-14)
-        turned_rows = [[r[i] @ turned @ r[j] for j in length] for i in length]
-        np.testing.assert_allclose(gram.rotated[b], turned_rows, atol=1e-14)
-        z = r[:, :4] + 1j * r[:, 4:]
-        hermitian = np.array([[np.sum(z[i] * z[j].conj()) for j in length] for i in length])
-        np.testing.assert_allclose(gram.positions[b], np.real(hermitian), atol=1e-14)
-        turned_back = np.exp(-1j * math.radians(rotation)) * hermitian
-        np.testing.assert_allclose(gram.rotated[b], np.real(turned_back), atol=1e-14)
-
-
-def test_a_label_attends_to_its_item_by_the_sign_of_the_rotated_gram_matrix():
-    gram = orthonormal_gram_matrices(Task(3))
-    expected = np.zeros((7, 7))
-    for k in range(3):
-        expected[2 * k + 1, 2 * k], expected[2 * k, 2 * k + 1] = 1, -1
-    np.testing.assert_allclose(gram.rotated, expected, atol=1e-15)
-    np.testing.assert_allclose(gram.positions, np.eye(7), atol=1e-15)
-    np.testing.assert_array_equal(gram.tokens, np.eye(6))
-
-
-@pytest.mark.parametrize("rotation", ROTATIONS)
-@pytest.mark.parametrize("pairs, dim", [(1, 4), (3, 8)])
-def test_orthonormal_gram_matrices_are_those_of_every_sequence(pairs, dim, rotation, key):
-    task = Task(pairs, dim, query="uniform", rotation=rotation)
-    samples = gram_matrices(task, sample_sequences(task, key, BATCH, jnp.float64))
-    for exact, sampled in zip(orthonormal_gram_matrices(task), samples, strict=True):
-        np.testing.assert_allclose(sampled, np.broadcast_to(exact, sampled.shape), atol=1e-14)
-
-
-def test_sampled_gram_matrices(key):
-    task = Task(2, 6, "isotropic", rotation=30.0)
-    draw = jax.jit(lambda which: sample_gram_matrices(task, which, 4000))
-    gram, again, other = (draw(which) for which in (key, key, jax.random.key(1)))
-    for first, second, third in zip(gram, again, other, strict=True):
-        assert first.dtype == jnp.float64
-        np.testing.assert_array_equal(first, second)
-        assert not np.array_equal(first, third)
-    cosine = math.cos(math.radians(30))
-    tokens, positions, rotated = map(np.asarray, gram)
-    moments = {
-        "token norm": (tokens[:, 1, 1], 1),
-        "token norm squared": (tokens[:, 1, 1] ** 2, 1 + 2 / 6),
-        "two tokens squared": (tokens[:, 0, 3] ** 2, 1 / 6),
-        "item and its label": (positions[:, 1, 0], cosine),
-        "two pairs": (positions[:, 1, 2], 0),
-        "two pairs squared": (positions[:, 1, 2] ** 2, 1 / 6),
-        "label to item": (rotated[:, 1, 0], 1),
-        "item to label": (rotated[:, 0, 1], math.cos(math.radians(60))),
-        "query to item squared": (rotated[:, 4, 0] ** 2, 1 / 6),
-        "tokens and positions": (tokens[:, 0, 1] * positions[:, 0, 2], 0),
-    }
-    assert max(standard_errors_off(moments).values()) < 4
-
-
-def test_number_of_sampled_gram_matrices(key):
-    gram = sample_gram_matrices(Task(3), key, 70)
-    assert [matrix.shape for matrix in gram] == [(70, 6, 6), (70, 7, 7), (70, 7, 7)]
-    for exact, sampled in zip(orthonormal_gram_matrices(Task(3)), gram, strict=True):
-        np.testing.assert_allclose(sampled, np.broadcast_to(exact, sampled.shape), atol=1e-14)

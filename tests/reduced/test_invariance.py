@@ -14,9 +14,10 @@ import pytest
 from scipy import stats
 
 from induction_dynamics import task as task_module
+from induction_dynamics.gram_matrices import sample_gram_matrices
 from induction_dynamics.pseudo_parameters import lift, metric, project
 from induction_dynamics.reduced.gram import GramLoss
-from induction_dynamics.task import Task, sample_gram_matrices, sample_sequences
+from induction_dynamics.task import Task, sample_sequences
 from induction_dynamics.transformer.disentangled import batch_loss
 
 CHUNK = 128
