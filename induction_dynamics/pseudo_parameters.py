@@ -96,6 +96,15 @@ class Projection(NamedTuple):
     off_subspace: OffSubspace
 
 
+def combinations(*rows: tuple[str, ...]) -> Float[np.ndarray, "combinations 19"]:
+    """Sums of coordinates, each as a row of ones and zeros.
+
+    Args:
+        rows: the names that each sum is made of.
+    """
+    return np.array([[float(name in row) for name in COORDINATES] for row in rows])
+
+
 def metric(rotation: float = 90.0) -> Float[np.ndarray, "19 19"]:
     """Gram matrix of the basis, G_kl = <B_k, B_l>/D: the identity but for cos(phi) within each of `PAIRS`.
 

@@ -1,14 +1,16 @@
 """Three coordinates, closed form: alpha_3, beta_2 and gamma_3 with the other sixteen held at 0."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES
+from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES, combinations
 from induction_dynamics.reduced.logistic import logistic
+from induction_dynamics.reduced.mesh import Mesh
 
 _PLACES = tuple(COORDINATES.index(name) for name in CIRCUIT)
+_COMBINATIONS = combinations(*((name,) for name in CIRCUIT))
 
 
 class CircuitLoss(eqx.Module):
@@ -26,37 +28,44 @@ class CircuitLoss(eqx.Module):
         loss = mean_q 1/2 [1 - 2 gamma e^{beta g_q}/Z_q + gamma^2 (sum of squared attention weights)]
 
     Probabilities and their complements are computed each on its own, so that with the query last neither large
-    coordinates nor N = 1e12 cost digits; with the query uniform, coordinates may be several hundred and N a million.
-    O(1) work with the query last, O(N) with the query uniform.
+    coordinates nor N = 1e12 cost digits; with the query uniform, coordinates may be several hundred. O(1) work with the
+    query last; with the query uniform as much as the mesh has places.
 
     Args:
-        context_length: N, a traced number, so that one compilation serves every N up to `padded_length`.
+        context_length: N, a traced number, so that one compilation serves every N.
         query: `last` or `uniform`.
-        padded_length: number of pairs that arrays are padded to, at least N (query uniform only).
+        mesh: the places k, and sums over pairs from values there (query uniform only).
     """
 
     context_length: Float[Array, ""]
     query: str = eqx.field(static=True)
-    padded_length: int = eqx.field(static=True, default=1)
+    mesh: Mesh | None = None
+
+    @property
+    def combinations(self) -> Float[np.ndarray, "combinations 19"]:
+        """The loss is a function of these combinations of the coordinates: of three of them."""
+        return _COMBINATIONS
 
     def __call__(self, coordinates: Float[Array, "19"]) -> Float[Array, ""]:
         """The loss at coordinates theta [19], of which three are read."""
         alpha, beta, gamma = (coordinates[place] for place in _PLACES)
-        if self.query == "last":
+        if self.mesh is None:
             return self._last(alpha, beta, gamma)
-        return self._uniform(alpha, beta, gamma)
+        return self._uniform(alpha, beta, gamma, self.mesh)
 
     def _last(self, alpha: Float[Array, ""], beta: Float[Array, ""], gamma: Float[Array, ""]) -> Float[Array, ""]:
-        log_keys = jnp.log(2 * self.context_length - 1)
-        own_item = logistic(alpha - jnp.log(2 * self.context_length - 2))
+        pairs = self.context_length
+        log_keys = jnp.log(2 * pairs - 1)
+        own_item = logistic(alpha - jnp.log(2 * pairs - 2))
         right = logistic(beta * own_item - log_keys)
         wrong = logistic(log_keys - beta * own_item)
         return (jnp.square(_shortfall(gamma, right, wrong)) + jnp.square(gamma * wrong) * jnp.exp(-log_keys)) / 2
 
-    def _uniform(self, alpha: Float[Array, ""], beta: Float[Array, ""], gamma: Float[Array, ""]) -> Float[Array, ""]:
-        pairs = self.context_length
-        pair = jnp.arange(1, self.padded_length + 1, dtype=pairs.dtype)
-        first, present = pair == 1, pair <= pairs
+    def _uniform(
+        self, alpha: Float[Array, ""], beta: Float[Array, ""], gamma: Float[Array, ""], mesh: Mesh
+    ) -> Float[Array, ""]:
+        pair = mesh.pairs
+        first = pair == 1
         zero, one = jnp.zeros_like(pair), jnp.ones_like(pair)
         others = jnp.where(first, one, 2 * pair - 2)
         log_others = jnp.log(others)
@@ -65,11 +74,10 @@ class CircuitLoss(eqx.Module):
 
         # u_k and v_k are at most 1/2 for k > 1, so this keeps e^{beta u}, e^{2 beta u} and their sums in range
         shift = jnp.maximum(beta, 0) / 2
-        counted = present & ~first
+        counted = mesh.present & ~first
         label = jnp.where(counted, jnp.exp(beta * u - shift), zero)
         item = jnp.where(counted, jnp.exp(beta / others - shift), zero)
-        later = _sum_of_later(label + item)
-        later_squares = _sum_of_later(jnp.square(label) + jnp.square(item))
+        _, (later, later_squares) = mesh.sums(jnp.stack([label + item, jnp.square(label) + jnp.square(item)]))
         log_earlier, log_later = jnp.log(2 * pair - 1), shift + _log_or_nothing(later)
         log_wrong = jnp.logaddexp(log_earlier, log_later)
         right = logistic(beta * g - log_wrong)
@@ -79,7 +87,7 @@ class CircuitLoss(eqx.Module):
         squares = jnp.exp(log_squares - 2 * log_wrong) + jnp.exp(log_earlier - 2 * log_wrong)
         spread = jnp.square(wrong) * squares
         losses = (jnp.square(_shortfall(gamma, right, wrong)) + jnp.square(gamma) * spread) / 2
-        return jnp.sum(jnp.where(present, losses, zero)) / pairs
+        return mesh.weights @ jnp.where(mesh.present, losses, zero) / self.context_length
 
 
 def _shortfall(gamma: Float[Array, ""], right: Float[Array, "*q"], wrong: Float[Array, "*q"]) -> Float[Array, "*q"]:
@@ -91,9 +99,3 @@ def _log_or_nothing(sums: Float[Array, " pairs"]) -> Float[Array, " pairs"]:
     """Logarithm of sums, -inf (and no derivative) where nothing is summed."""
     some = sums > 0
     return jnp.where(some, jnp.log(jnp.where(some, sums, jnp.ones_like(sums))), -jnp.inf)
-
-
-def _sum_of_later(terms: Float[Array, " pairs"]) -> Float[Array, " pairs"]:
-    """sum_{k>q} of the terms, at each q."""
-    from_here_on = jax.lax.cumsum(terms, reverse=True)
-    return jnp.append(from_here_on[1:], jnp.zeros((1,), terms.dtype))

@@ -3,9 +3,12 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from induction_dynamics.task import GramMatrices, Task, orthonormal_gram_matrices
+from induction_dynamics.gram_matrices import GramMatrices, orthonormal_gram_matrices
+from induction_dynamics.pseudo_parameters import COORDINATES
+from induction_dynamics.task import Task
 from induction_dynamics.transformer.disentangled import strictly_causal_softmax
 
 
@@ -27,6 +30,11 @@ class GramLoss(eqx.Module):
 
     gram: GramMatrices
     query: str = eqx.field(static=True)
+
+    @property
+    def combinations(self) -> Float[np.ndarray, "combinations 19"]:
+        """The loss is a function of these combinations of the coordinates: of all nineteen."""
+        return np.eye(len(COORDINATES))
 
     def __call__(self, coordinates: Float[Array, "19"]) -> Float[Array, ""]:
         """The loss at coordinates theta [19]."""

@@ -4,29 +4,32 @@ from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from induction_dynamics.errors import ArgumentError
+from induction_dynamics.gram_matrices import sample_gram_matrices
 from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES
 from induction_dynamics.reduced.circuit import CircuitLoss
 from induction_dynamics.reduced.gram import GramLoss, orthonormal_gram_loss
+from induction_dynamics.reduced.mesh import mesh_of, places_of
 from induction_dynamics.reduced.subspace import SubspaceLoss
-from induction_dynamics.task import Task, require_float64, sample_gram_matrices, split_seed
+from induction_dynamics.task import Task, require_float64, split_seed
 
 ACTIVE: dict[str, tuple[str, ...]] = {"circuit": CIRCUIT, "subspace": COORDINATES}
 """The reduced models, and the coordinates that move in each; the others are held."""
 
-# Largest N of each form by query: beyond, a run takes hours or more memory than a workstation has.
-_LONGEST = {
-    "circuit": {"last": None, "uniform": 1 << 20},
-    "subspace": {"last": 1 << 12, "uniform": 1 << 7},
-    "gram": {"last": 1 << 6, "uniform": 1 << 6},
-}
+_LONGEST = 1 << 6  # N of a loss that costs N^3: beyond, a run takes hours
 
 
 @runtime_checkable
 class ReducedLoss(Protocol):
     """A loss written in the pseudo-parameters: a pytree that maps coordinates theta [19] to a number."""
+
+    @property
+    def combinations(self) -> Float[np.ndarray, "combinations 19"]:
+        """Combinations of the coordinates that the loss is a function of; each coordinate in one row at most."""
+        ...
 
     def __call__(self, coordinates: Float[Array, "19"]) -> Float[Array, ""]:
         """The loss at theta."""
@@ -34,13 +37,23 @@ class ReducedLoss(Protocol):
 
 
 def has_closed_form(task: Task, model: str) -> bool:
-    """Whether the model's loss on this task is a closed form, padded so that tasks of several N go side by side.
+    """Whether the model's loss on this task is a closed form, on a mesh that lets tasks of several N go side by side.
 
     Args:
         task: which task.
         model: `circuit` or `subspace`.
     """
     return task.inputs == "orthonormal" and (model == "circuit" or task.right_angled)
+
+
+def number_of_places(task: Task, model: str) -> int:
+    """Number of places that a closed form is evaluated at: tasks that are alike in it go side by side.
+
+    Args:
+        task: which task.
+        model: `circuit` or `subspace`.
+    """
+    return 1 if model == "circuit" and task.query == "last" else places_of(task.context_length)
 
 
 def check_length(task: Task, model: str) -> None:
@@ -55,15 +68,12 @@ def check_length(task: Task, model: str) -> None:
     """
     if model not in ACTIVE:
         raise ArgumentError("model", model, f"one of {', '.join(ACTIVE)}")
-    longest = _LONGEST[model if has_closed_form(task, model) else "gram"][task.query]
-    if longest is not None and task.context_length > longest:
+    if not has_closed_form(task, model) and task.context_length > _LONGEST:
         form = f"{model}, query {task.query}, {task.inputs} inputs at {task.rotation:g} degrees"
-        raise ArgumentError("context_length", task.context_length, f"at most {longest} for {form}")
+        raise ArgumentError("context_length", task.context_length, f"at most {_LONGEST} for {form}")
 
 
-def reduced_loss(
-    task: Task, model: str, *, samples: int = 2048, seed: int = 0, padded_length: int | None = None
-) -> ReducedLoss:
+def reduced_loss(task: Task, model: str, *, samples: int = 2048, seed: int = 0) -> ReducedLoss:
     """The population loss of a reduced model.
 
     Exact for orthonormal inputs. For isotropic inputs it is the mean over `samples` Gram matrices, drawn once.
@@ -73,7 +83,6 @@ def reduced_loss(
         model: `circuit` (alpha_3, beta_2, gamma_3; closed form for orthonormal inputs) or `subspace` (all nineteen).
         samples: number of Gram matrices (isotropic inputs only).
         seed: of the Gram matrices (isotropic inputs only).
-        padded_length: number of pairs to pad arrays to, by default N.
 
     Raises:
         ArgumentError: an unknown model, or a context length beyond what this form of the loss can do.
@@ -89,7 +98,7 @@ def reduced_loss(
         return GramLoss(sample_gram_matrices(task, key, samples), task.query)
     if not has_closed_form(task, model):
         return orthonormal_gram_loss(task)
-    number = jnp.asarray(pairs, jnp.float64)
     if model == "subspace":
-        return SubspaceLoss(number, task.query, padded_length or pairs)
-    return CircuitLoss(number, task.query, 1 if task.query == "last" else padded_length or pairs)
+        return SubspaceLoss(mesh_of(pairs), task.query)
+    mesh = mesh_of(pairs) if task.query == "uniform" else None
+    return CircuitLoss(jnp.asarray(pairs, jnp.float64), task.query, mesh)

@@ -1,4 +1,4 @@
-"""One loss, written four ways: in closed form, with linear cost, on Gram matrices, and as the full model."""
+"""One loss, written four ways: in closed form, as sums over pairs, on Gram matrices, and as the full model."""
 
 import decimal
 import itertools
@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from induction_dynamics.gram_matrices import gram_matrices
 from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES
 from induction_dynamics.reduced.circuit import CircuitLoss
 from induction_dynamics.reduced.gram import GramLoss, orthonormal_gram_loss
+from induction_dynamics.reduced.mesh import exact_mesh
 from induction_dynamics.reduced.subspace import SubspaceLoss
-from induction_dynamics.task import Sequences, Task, gram_matrices, sample_sequences
+from induction_dynamics.task import Sequences, Task, sample_sequences
 
 PADDED, DIM = 8, 18
 SCALES = (0.0, 0.3, 1.0, 1.0, 2.0, 5.0)
@@ -65,11 +67,15 @@ def assert_agree(first, second, tolerance=1e-12):
 
 
 def circuit(task, sequences=None, padded=PADDED):
-    return CircuitLoss(jnp.asarray(float(task.context_length)), task.query, padded)
+    return circuit_on(exact_mesh(task.context_length, padded), task.query)
+
+
+def circuit_on(mesh, query):
+    return CircuitLoss(mesh.context_length, query, mesh if query == "uniform" else None)
 
 
 def subspace(task, sequences=None, padded=PADDED):
-    return SubspaceLoss(jnp.asarray(float(task.context_length)), task.query, padded)
+    return SubspaceLoss(exact_mesh(task.context_length, padded), task.query)
 
 
 def gram(task, sequences):
@@ -165,6 +171,21 @@ def test_dead_and_merged_coordinates(make, query):
 
 
 @pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("make, number", [(circuit, 3), (subspace, 12), (exact_gram, 19)])
+def test_the_gradient_is_in_the_span_of_the_combinations(make, number, query):
+    """And in no smaller one; each coordinate is in one combination at most, so that they are orthogonal."""
+    loss = make(Task(3, DIM, query=query))
+    rows = loss.combinations
+    assert rows.shape == (number, 19) and np.all(np.isin(rows, (0, 1)))
+    assert np.all(rows.sum(axis=0) <= 1) and np.all(rows.sum(axis=1) >= 1)
+    value, gradient = (np.asarray(found) for found in differentiated(loss, random_coordinates(seed=9)))
+    within = gradient @ rows.T / rows.sum(axis=1) @ rows
+    assert np.all(np.abs(within - gradient) <= 1e-14 * (1 + np.abs(value))[:, None])
+    if make is not exact_gram:  # which at right angles has no more than twelve either, but does not know it
+        assert np.linalg.matrix_rank(rows @ gradient.T, tol=1e-12) == min(number, len(SCALES))
+
+
+@pytest.mark.parametrize("query", QUERIES)
 def test_three_coordinates_have_the_same_loss_at_any_rotation(query):
     coordinates = random_coordinates(THREE, seed=5)
     value, gradient = differentiated(exact_gram(Task(3, DIM, query=query)), coordinates)
@@ -229,7 +250,8 @@ def exact_differentiated(pairs, query, point):
 
 
 def circuit_of_length(pairs, query, points, padded=PADDED):
-    loss = CircuitLoss(jnp.asarray(float(pairs)), query, padded)
+    mesh = exact_mesh(pairs, padded) if query == "uniform" else exact_mesh(pairs, 1)
+    loss = circuit_on(mesh, query)
     value, gradient = differentiated_in_turn(loss, embedded(*points))
     return value, gradient[:, THREE]
 
@@ -308,7 +330,7 @@ def test_large_coordinates(query, pairs):
 def test_circuit_uniform_at_a_million_pairs():
     pairs = 10**6
     points = [(0.0, 0.0, 0.0), (5.0, 3.0, 0.9), (600.0, 600.0, 600.0), (-600.0, 600.0, -600.0), (600.0, -600.0, 1.0)]
-    loss = CircuitLoss(jnp.asarray(float(pairs)), "uniform", pairs)
+    loss = circuit_on(exact_mesh(pairs), "uniform")
     single = eqx.filter_jit(lambda point: jax.value_and_grad(loss)(point))
     results = [single(point) for point in embedded(*points)]
     assert all(np.isfinite(value) and np.isfinite(gradient).all() for value, gradient in results)
