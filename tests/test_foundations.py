@@ -21,15 +21,16 @@ FOLDER = Path(induction_dynamics.__file__).parent
 LAYERS = (
     {"errors"},
     {"task"},
+    {"gram_matrices"},
     {"transformer"},
     {"pseudo_parameters"},
     {"weights_files"},
     {"reduced"},
-    {"dynamics.trajectory"},
-    {"dynamics.flow", "dynamics.emergence", "dynamics.__init__"},
+    {"dynamics.trajectory", "dynamics.collocation", "dynamics.radau", "dynamics.circuit_flow"},
+    {"dynamics.solvers", "dynamics.flow", "dynamics.emergence", "dynamics.__init__"},
     {"checkpoints"},
     {"training"},
-    {"scaling.laws"},
+    {"scaling.laws", "scaling.limits"},
     {"scaling.sweep", "scaling.__init__"},
     {"plotting"},
     {"cli"},
@@ -38,8 +39,8 @@ LAYERS = (
 """Floors of the package, lowest first. A file, or a room with all its files, imports what is on lower floors, and of
 its own floor what is in the same room."""
 
-ONLY = {"scaling.laws": {"errors"}}
-"""Files that may import less than their floor allows: pure statistics knows nothing of models."""
+ONLY = {"scaling.laws": {"errors"}, "scaling.limits": {"errors"}}
+"""Files that may import less than their floor allows: statistics and limits are mathematics, and need no jax."""
 
 HEAVY = ("jax", "numpy", "scipy", "matplotlib", "jaxtyping", "diffrax")
 

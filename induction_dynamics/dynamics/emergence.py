@@ -5,10 +5,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.optimize import elementwise
 
-from induction_dynamics.dynamics.trajectory import Trajectory
+from induction_dynamics.dynamics.trajectory import Trajectory, evaluate
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES
 
@@ -114,11 +114,29 @@ def crossings_of(trajectory: Trajectory, targets: Sequence[tuple[str, float]]) -
         trajectory: the run.
         targets: measures and thresholds, as made by `crossing_targets`.
     """
-    signals = [_signal(trajectory, *target) for target in targets]
-    return [
-        Emergence(*target, *_ending(trajectory, signal, time))
-        for target, signal, time in zip(targets, signals, _first_crossings(trajectory, signals), strict=True)
-    ]
+    return crossings_of_all([trajectory], targets)[0]
+
+
+def crossings_of_all(trajectories: Sequence[Trajectory], targets: Sequence[tuple[str, float]]) -> list[list[Emergence]]:
+    """First crossings of given targets in each of many runs, whose roots are all found together.
+
+    Args:
+        trajectories: the runs.
+        targets: measures and thresholds, as made by `crossing_targets`.
+    """
+    found: dict[int, list[Emergence]] = {}
+    for degree in {run.degree for run in trajectories} if targets else ():
+        places = [place for place, run in enumerate(trajectories) if run.degree == degree]
+        times, sustained = _first_crossings([trajectories[place] for place in places], targets)
+        for place, row, kept in zip(places, times.tolist(), sustained.tolist(), strict=True):
+            never = trajectories[place].outcome if trajectories[place].outcome != "emerged" else "stopped"
+            found[place] = [
+                Emergence(measure, threshold, None, never, None)
+                if math.isnan(time)
+                else Emergence(measure, threshold, time, "emerged", None if stays < 0 else stays > 0)
+                for (measure, threshold), time, stays in zip(targets, row, kept, strict=True)
+            ]
+    return [found.get(place, []) for place in range(len(trajectories))]
 
 
 def check_target(measure: str, threshold: float) -> None:
@@ -191,46 +209,41 @@ def _name(emergence: Emergence) -> str:
     return f"loss to {emergence.threshold:g}" if emergence.measure == LOSS else emergence.measure
 
 
-def _signal(trajectory: Trajectory, measure: str, threshold: float) -> Float[np.ndarray, " time"]:
-    """A signal that is negative before the crossing and not after it."""
-    if measure == LOSS:
-        return threshold * trajectory.loss[0] - trajectory.loss
-    return trajectory.coordinates[:, COORDINATES.index(measure)] - threshold
+def _first_crossings(
+    runs: Sequence[Trajectory], targets: Sequence[tuple[str, float]]
+) -> tuple[Float[np.ndarray, "run target"], Int[np.ndarray, "run target"]]:
+    """Times of the first crossings in runs of one degree, NaN where there is none; whether each was sustained.
 
+    Of the second 1 stands for yes, 0 for no and -1 for a run that ended too early to tell.
+    """
+    degree, longest = runs[0].degree, max(len(run.time) for run in runs)
+    time = np.full((len(runs), longest), np.inf)
+    signals = np.full((len(runs), longest, len(targets)), -np.inf)  # negative before a crossing, not so after it
+    columns = [-1 if measure == LOSS else COORDINATES.index(measure) for measure, _ in targets]
+    for row, run in enumerate(runs):
+        length = len(run.time)
+        time[row, :length] = run.time
+        for column, (place, (_, threshold)) in enumerate(zip(columns, targets, strict=True)):
+            signals[row, :length, column] = (
+                threshold * run.loss[0] - run.loss if place < 0 else run.coordinates[:, place] - threshold
+            )
+    after = np.argmax(signals >= 0, axis=1)
+    times = np.where(signals[:, 0] >= 0, time[:, :1], np.nan)
+    row, column = np.nonzero(after > 0)
+    if len(row):
+        first = (after[row, column] - 1) // degree * degree
+        group = first[:, None] + np.arange(degree + 1)
+        before = after[row, column] - 1 - first
+        values, records = signals[row[:, None], group, column[:, None]], time[row[:, None], group]
 
-def _first_crossings(trajectory: Trajectory, signals: Sequence[Float[np.ndarray, " time"]]) -> list[float | None]:
-    times: list[float | None] = [None] * len(signals)
-    found, brackets = [], []
-    for index, signal in enumerate(signals):
-        beyond = signal >= 0
-        if beyond[0]:
-            times[index] = float(trajectory.time[0])
-        elif beyond.any():
-            found.append(index)
-            brackets.append(int(np.argmax(beyond)))
-    if found:
-        after = np.array(brackets)
-        stacked = np.stack([signals[index] for index in found], axis=1)
-        column = np.arange(len(found))
-        group = (after - 1) // trajectory.degree
+        def at(fraction: np.ndarray, index: np.ndarray) -> np.ndarray:
+            return evaluate(values[index], fraction)
 
-        def at(time: np.ndarray, group: np.ndarray, column: np.ndarray) -> np.ndarray:
-            return trajectory.interpolate(stacked, group, time)[np.arange(len(time)), column]
-
-        ends = trajectory.time[after - 1], trajectory.time[after]
-        root = elementwise.find_root(at, ends, args=(group, column))
-        for index, time in zip(found, root.x, strict=True):
-            times[index] = float(time)
-    return times
-
-
-def _ending(
-    trajectory: Trajectory, signal: Float[np.ndarray, " time"], time: float | None
-) -> tuple[float | None, str, bool | None]:
-    if time is None:
-        return None, trajectory.outcome if trajectory.outcome != "emerged" else "stopped", None
-    window = time + 0.01 * (trajectory.time[-1] - trajectory.time[0])
-    following = signal[(trajectory.time > time) & (trajectory.time <= window)]
-    if np.any(following < 0):
-        return time, "emerged", False
-    return time, "emerged", True if len(following) and trajectory.time[-1] >= window else None
+        ends = before / degree, (before + 1) / degree
+        times[row, column] = evaluate(records, elementwise.find_root(at, ends, args=(np.arange(len(row)),)).x)
+    end = np.array([run.time[-1] for run in runs])[:, None]
+    window = times + 0.01 * (end - time[:, :1])
+    following = (time[:, :, None] > times[:, None]) & (time[:, :, None] <= np.minimum(window, end)[:, None])
+    fallen = np.any(following & (signals < 0), axis=1)
+    stays = np.any(following, axis=1) & (end >= window)
+    return times, np.where(fallen, 0, np.where(stays, 1, -1))

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 from jaxtyping import Float
+from scipy.optimize import elementwise
 
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.transformer.disentangled import Weights
@@ -35,12 +36,12 @@ def check_horizon(horizon: float) -> None:
 class Trajectory:
     """Coordinates and loss along a run, from its start.
 
-    Records come in groups of `degree` intervals, and on each group the run is the polynomial of that degree through
-    the group's degree + 1 records. A reduced flow has degree 4, at the nodes of its solver's own interpolant; a
-    trained model has degree 1, a record before each step.
+    Records come in groups of `degree` intervals. Within a group time, coordinates and loss are each the polynomial of
+    that degree through the group's degree + 1 records, in a parameter in which these lie evenly, from 0 to 1. A reduced
+    flow has the degree of its solver's steps; a trained model has degree 1, a record before each step.
 
     Args:
-        time: t, flow time of each record, increasing from 0.
+        time: t, flow time of each record, from 0, never falling (it may stand still where a step is below rounding).
         coordinates: theta, in the order of `pseudo_parameters.COORDINATES`.
         loss: the population loss of a reduced model; the loss on each step's own batch of a trained one.
         off_subspace: ||W - sum_k theta_k B_k|| / ||W||; zero for a reduced model.
@@ -87,33 +88,46 @@ class Trajectory:
         """
         if np.any(time < self.time[0]) or np.any(time > self.time[-1]):
             raise ValueError(f"time must be within [{self.time[0]:g}, {self.time[-1]:g}], the span of the run.")
-        last_group = max(len(self.time) - 1, 1) // self.degree - 1
-        group = np.clip(np.searchsorted(self.time[:: self.degree], time, side="right") - 1, 0, max(last_group, 0))
+        steps = max((len(self.time) - 1) // self.degree, 1)
+        ends = self.time[:: self.degree]
+        group = np.clip(np.searchsorted(ends, time, side="right") - 1, 0, steps - 1)
         values = np.concatenate([self.coordinates, self.loss[:, None]], axis=1)
-        between = self.interpolate(values, group, time)
+        fraction = self._fraction(time, group)
+        between = np.stack([evaluate(column[self._records(group)], fraction) for column in values.T], axis=1)
         return between[:, :-1], between[:, -1]
 
-    def interpolate(
-        self,
-        values: Float[np.ndarray, "time columns"],
-        group: np.ndarray,
-        time: Float[np.ndarray, " at"],
-    ) -> Float[np.ndarray, "at columns"]:
-        """Lagrange interpolation of recorded values, at one time in each of the given groups of records.
+    def _records(self, group: np.ndarray) -> np.ndarray:
+        """Places of the records of groups."""
+        return np.minimum(group[:, None] * self.degree + np.arange(self.degree + 1), len(self.time) - 1)
 
-        Args:
-            values: recorded along the run, a column for each quantity.
-            group: number of the group of `degree` intervals that each time lies in.
-            time: t.
-        """
-        if len(self.time) == 1:
-            return np.broadcast_to(values, (len(time), values.shape[1]))
-        records = np.minimum(group[:, None] * self.degree + np.arange(self.degree + 1), len(self.time) - 1)
-        nodes = self.time[records]
-        weights = np.ones_like(nodes)
-        for i in range(self.degree + 1):
-            for j in range(self.degree + 1):
-                if i != j:
-                    span = nodes[:, i] - nodes[:, j]
-                    weights[:, i] *= np.divide(time - nodes[:, j], span, out=np.ones_like(span), where=span != 0)
-        return np.einsum("ai,aic->ac", weights, values[records])
+    def _fraction(self, time: Float[np.ndarray, " at"], group: np.ndarray) -> Float[np.ndarray, " at"]:
+        """Where in its group each time is."""
+        records = self.time[self._records(group)]
+        first, length = records[:, 0], records[:, -1] - records[:, 0]
+        fraction = np.divide(time - first, length, out=np.ones_like(time), where=length > 0)
+        straight = first[:, None] + length[:, None] * np.arange(self.degree + 1) / self.degree
+        curved = np.flatnonzero(np.any(np.abs(records - straight) > 1e-12 * np.abs(records[:, -1:]), axis=1))
+        if len(curved):
+
+            def late(fraction: np.ndarray, index: np.ndarray) -> np.ndarray:
+                return evaluate(records[index], fraction) - time[index]
+
+            ends = np.zeros(len(curved)), np.ones(len(curved))
+            fraction[curved] = elementwise.find_root(late, ends, args=(curved,)).x
+        return fraction
+
+
+def evaluate(records: Float[np.ndarray, "at nodes"], fraction: Float[np.ndarray, " at"]) -> Float[np.ndarray, " at"]:
+    """Polynomials through values at evenly spaced places, each at one place.
+
+    Args:
+        records: values at the fractions 0, 1/d, .., 1 of an interval, a row for each polynomial of degree d.
+        fraction: where, from 0 to 1.
+    """
+    nodes = np.arange(records.shape[1])
+    away = (len(nodes) - 1) * fraction[:, None] - nodes
+    total = np.zeros_like(fraction)
+    for i in nodes:
+        others = nodes[nodes != i]
+        total += records[:, i] * np.prod(away[:, others] / (i - others), axis=1)
+    return total

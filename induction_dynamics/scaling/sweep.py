@@ -3,11 +3,11 @@
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
-from induction_dynamics.dynamics.emergence import DEFAULT_MEASURES, Emergence, crossing_targets, crossings_of
-from induction_dynamics.dynamics.flow import padded_length, solve_flows
+from induction_dynamics.dynamics.emergence import DEFAULT_MEASURES, Emergence, crossing_targets, crossings_of_all
+from induction_dynamics.dynamics.flow import ACCURACY, check_accuracy, solve_flows
 from induction_dynamics.dynamics.trajectory import Trajectory
 from induction_dynamics.errors import ArgumentError
-from induction_dynamics.reduced.loss import ACTIVE, check_length, has_closed_form
+from induction_dynamics.reduced.loss import ACTIVE, check_length, has_closed_form, number_of_places
 from induction_dynamics.task import Task
 from induction_dynamics.training.gradient_descent import check_width, train
 
@@ -29,9 +29,10 @@ class Point:
         batch_size: sequences per training step (`full` only, else None).
         step: flow time per training step (`full` only, else None).
         samples: Gram matrices in the loss (reduced flow on isotropic inputs only, else None).
+        accuracy: relative error of emergence times that the solver of a reduced flow aims at (`solve_flow`).
 
     Raises:
-        ArgumentError: an unknown model, or a `full` one without its seed, batch size and step.
+        ArgumentError: an unknown model, a value out of range, or a `full` one without its seed, batch size and step.
 
     Example:
         >>> from induction_dynamics import Point, Task
@@ -48,10 +49,12 @@ class Point:
     batch_size: int | None = None
     step: float | None = None
     samples: int | None = None
+    accuracy: float = ACCURACY
 
     def __post_init__(self):
         if self.model not in MODELS:
             raise ArgumentError("model", self.model, f"one of {', '.join(MODELS)}")
+        check_accuracy(self.accuracy)
         if self.model == "full":
             check_width(self.task)
             needed = ("seed", "batch_size", "step")
@@ -90,11 +93,11 @@ class Row:
     horizon: float
 
     @classmethod
-    def of(cls, point: Point, crossing: Emergence) -> "Row":
-        """The row of one crossing in the run of one point."""
-        own = {name: getattr(point, name) for name in ("model", "seed", "batch_size", "step", "samples", "horizon")}
-        task, emerged = dataclasses.asdict(point.task), dataclasses.asdict(crossing)
-        return cls(**task, **own, **emerged, time_unit="flow")
+    def of(cls, point: Point, crossings: Sequence[Emergence]) -> "list[Row]":
+        """The rows of the crossings in the run of one point."""
+        own = {**vars(point.task), **vars(point), "time_unit": "flow"}
+        del own["task"], own["accuracy"]
+        return [cls(**own, **vars(crossing)) for crossing in crossings]
 
 
 def sweep(
@@ -136,10 +139,12 @@ def sweep(
     """
     targets = crossing_targets(measures, thresholds, loss_fractions)
     rows: dict[int, list[Row]] = {}
-    for place, trajectory in run_points(points, targets, on_progress):
-        if on_run is not None:
-            on_run(trajectory)
-        rows[place] = [Row.of(points[place], crossing) for crossing in crossings_of(trajectory, targets)]
+    for places, trajectories in _run_batches(points, targets, on_progress):
+        for trajectory in trajectories:
+            if on_run is not None:
+                on_run(trajectory)
+        for place, crossings in zip(places, crossings_of_all(trajectories, targets), strict=True):
+            rows[place] = Row.of(points[place], crossings)
     return [row for place in range(len(points)) for row in rows[place]]
 
 
@@ -153,6 +158,13 @@ def run_points(
         stop: measures and thresholds after whose crossing a run ends; without any it goes on to its horizon.
         on_progress: see `Progress`.
     """
+    for places, trajectories in _run_batches(points, stop, on_progress):
+        yield from zip(places, trajectories, strict=True)
+
+
+def _run_batches(
+    points: Sequence[Point], stop: Sequence[tuple[str, float]], on_progress: Progress | None
+) -> Iterator[tuple[list[int], list[Trajectory]]]:
     tell = on_progress or (lambda done, total, words: None)
     done = 0
     for batch in _batches(points):
@@ -164,7 +176,7 @@ def run_points(
             ]
         else:
             trajectories = _solve([points[place] for place in batch], stop)
-        yield from zip(batch, trajectories, strict=True)
+        yield batch, trajectories
         done += len(batch)
         tell(done, len(points), words)
 
@@ -189,7 +201,8 @@ def _solve(points: Sequence[Point], stop: Sequence[tuple[str, float]]) -> list[T
     tasks = [point.task for point in points] + [points[-1].task] * (width - len(points))
     # None where nothing is random
     samples, seed = first.samples or 1, first.seed or 0
-    return solve_flows(tasks, first.model, horizon=first.horizon, stop=stop, samples=samples, seed=seed)[: len(points)]
+    options = {"horizon": first.horizon, "samples": samples, "seed": seed, "accuracy": first.accuracy}
+    return solve_flows(tasks, first.model, stop=stop, **options)[: len(points)]
 
 
 def _batches(points: Sequence[Point]) -> Iterator[list[int]]:
@@ -207,16 +220,15 @@ def _companions(place: int, point: Point) -> object:
     task = point.task
     if point.model == "full" or not has_closed_form(task, point.model):
         return place
-    padded = 0 if point.model == "circuit" and task.query == "last" else padded_length(point.model, task.context_length)
-    return point.model, task.inputs, task.query, task.rotation, point.horizon, padded
+    alike = (point.model, task.inputs, task.query, task.rotation, point.horizon, point.accuracy)
+    return *alike, number_of_places(task, point.model)
 
 
 def _width(point: Point) -> int:
     """How many points side by side: numbers held at once, and the steps that the slowest makes the others take."""
-    if point.model == "circuit" and point.task.query == "last":
-        return 64
-    longest = padded_length(point.model, point.task.context_length)
-    return max(1, min(16, (1 << 12) // longest if point.model == "circuit" else (1 << 10) // longest**2))
+    if point.model == "circuit":
+        return 2048 if point.task.query == "last" else 8
+    return 4
 
 
 def _words(points: Sequence[Point]) -> str:

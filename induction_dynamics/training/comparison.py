@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from induction_dynamics.dynamics.emergence import MEASURES
-from induction_dynamics.dynamics.flow import solve_flow
+from induction_dynamics.dynamics.flow import ACCURACY, solve_flow
 from induction_dynamics.dynamics.trajectory import Trajectory, check_horizon
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.reduced.loss import check_length
@@ -159,6 +159,7 @@ def compare(
     batch_size: int = 256,
     step: float = 0.25,
     samples: int = 2048,
+    accuracy: float = ACCURACY,
     on_progress: Callable[[int, int, str], None] | None = None,
 ) -> Comparison:
     r"""Run the reduced flow of all 19 coordinates and the training of the full model from zero, on one time axis.
@@ -174,6 +175,7 @@ def compare(
         batch_size: B, sequences per training step.
         step: flow time per training step; at least one must fit before the horizon.
         samples: Gram matrices in the reduced loss (isotropic inputs only).
+        accuracy: of the reduced flow, see `solve_flow`.
         on_progress: called now and then with runs done, runs in all, and words.
 
     Returns:
@@ -228,7 +230,7 @@ def compare(
     reduced: list[Trajectory] = []
     for seed in seeds if sampled else seeds[:1]:
         tell(len(trained) + len(reduced), total, f"subspace, N = {task.context_length}")
-        reduced.append(solve_flow(task, "subspace", horizon=horizon, samples=samples, seed=seed))
+        reduced.append(solve_flow(task, "subspace", horizon=horizon, samples=samples, seed=seed, accuracy=accuracy))
     tell(total, total, f"N = {task.context_length}")
     if not sampled:
         reduced *= len(seeds)

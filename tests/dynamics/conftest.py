@@ -13,12 +13,12 @@ from induction_dynamics.task import Task
 
 STOP = tuple((measure, 0.5) for measure in ("alpha_3", "beta_2", "gamma_3", "loss"))
 
-# Lengths that share one compilation, solved side by side.
+# Lengths solved side by side. One compilation serves all batches of as many runs on as many places.
 TOGETHER = {
-    ("circuit", "last"): ((1, 2, 4, 8, 16, 32, 64, 256, 1000, 4096, 16384, 100_000),),
-    ("circuit", "uniform"): ((4, 64), (1024,)),
-    ("subspace", "last"): ((4, 16), (64,)),
-    ("subspace", "uniform"): ((4,), (32,), (64,)),
+    ("circuit", "last"): ((1,), (2, 4, 8, 16, 32, 64, 256, 1000, 4096, 16384, 100_000, 10**9)),
+    ("circuit", "uniform"): ((4,), (64,), (1024,)),
+    ("subspace", "last"): ((1,), (2,), (4,), (16,), (64,), (10**6,), (10**9,)),
+    ("subspace", "uniform"): ((1,), (4,), (32,), (64,), (10**6,), (10**9,)),
 }
 
 

@@ -54,9 +54,10 @@ def test_a_straight_line_to_the_last_digit():
 
 @pytest.mark.parametrize("root", [0.1, 0.5, 1.2345678901234, 1.75, 1.999])
 @pytest.mark.parametrize("groups", [1, 2, 5])
-def test_a_quartic_to_the_last_digit(root, groups):
-    time = np.linspace(0, 2, 4 * groups + 1)
-    run = run_of(time, 4, gamma_3=lambda t: 0.5 + (t - root) * (1 + t + t**2 / 3 + t**3))
+@pytest.mark.parametrize("degree", [4, 7])
+def test_a_quartic_to_the_last_digit(root, groups, degree):
+    time = np.linspace(0, 2, degree * groups + 1)
+    run = run_of(time, degree, gamma_3=lambda t: 0.5 + (t - root) * (1 + t + t**2 / 3 + t**3))
     found = only(emergence_times(run, measures=["gamma_3"]))
     assert found.time == pytest.approx(root, rel=1e-14)
 
@@ -70,10 +71,29 @@ def test_a_quartic_in_uneven_steps_of_any_unit():
         assert only(emergence_times(run, measures=["beta_2"])).time == pytest.approx(where, rel=1e-13)
 
 
+@pytest.mark.parametrize("bend", [1.0, 1e3])
+def test_a_crossing_where_time_is_curved(bend):
+    """Time and coordinate are polynomials in the group's own parameter: t = s + bend s^3, alpha_3 = s^2."""
+    parameter = np.linspace(0, 1, 8)
+    run = run_of(parameter + bend * parameter**3, 7, alpha_3=parameter**2, loss=1 - parameter**4)
+    found = emergence_times(run, measures=["alpha_3", "loss"], thresholds=[0.09, 0.5], loss_fractions=[0.25])
+    places = np.array([0.3, 0.5**0.5, 0.75**0.25])
+    np.testing.assert_allclose(times_of(found), places + bend * places**3, rtol=1e-13)
+
+
+def test_a_crossing_while_time_stands_still():
+    parameter = np.linspace(0, 1, 8)
+    time = np.concatenate([parameter, np.ones(7), 1 + parameter[1:]])
+    rising = np.concatenate([0.1 * parameter, 0.1 + 0.8 * parameter[1:], 0.9 + parameter[1:]])
+    run = run_of(time, 7, alpha_3=rising, loss=2 - rising)
+    found = emergence_times(run, measures=["alpha_3", "loss"], thresholds=[0.05, 0.5, 1.4], loss_fractions=[0.75])
+    np.testing.assert_allclose(times_of(found), [0.5, 1.0, 1.5, 1.0], rtol=1e-13)
+
+
 @st.composite
 def rising_runs(draw):
     """Records of a coordinate that rises from 0 over many scales of time and of size, and the run's degree."""
-    degree, groups = draw(st.sampled_from([1, 2, 4])), draw(st.integers(1, 5))
+    degree, groups = draw(st.sampled_from([1, 2, 4, 7])), draw(st.integers(1, 5))
     scales = st.floats(-9, 3).map(lambda power: 10.0**power)
     if degree == 1:
         lengths, rises = (draw(st.lists(scales, min_size=groups, max_size=groups)) for _ in range(2))

@@ -18,10 +18,7 @@ from induction_dynamics.reduced.loss import reduced_loss
 from induction_dynamics.task import Task
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "data" / "reference_times.json").read_text())
-RELATIVE = {"circuit": 1e-6, "subspace": 1e-4}
 SLOW = {
-    ("circuit", "uniform", 1024),
-    ("subspace", "last", 64),
     ("subspace", "uniform", 32),
     ("subspace", "uniform", 64),
 }
@@ -38,9 +35,9 @@ def rows(kind):
         yield pytest.param(row, id="-".join(map(str, point)), marks=[pytest.mark.slow] if point in SLOW else [])
 
 
-def close(expected, decimals, relative):
-    """To the relative accuracy, or to the digits given where those say less."""
-    return pytest.approx(expected, rel=relative, abs=0.5 * 10.0**-decimals)
+def close(expected, decimals):
+    """To the digits given, and the errors that the flow is allowed."""
+    return pytest.approx(expected, rel=0, abs=0.5 * 10.0**-decimals + 1e-8 * expected)
 
 
 def test_reference_names_its_origin():
@@ -54,7 +51,7 @@ def test_reference_times(row, run_of):
     assert run.trajectory.outcome == "emerged"
     for measure, expected in row["times"].items():
         found = run.time(measure) / unit(measure, length)
-        assert found == close(expected, row["decimals"], RELATIVE[row["model"]]), measure
+        assert found == close(expected, row["decimals"]), measure
 
 
 @pytest.mark.parametrize("row", list(rows("edge_cases")))
@@ -64,7 +61,7 @@ def test_one_and_two_pairs(row, run_of):
         if expected is None:
             assert run.times[measure] is None
         else:
-            assert run.time(measure) == close(expected, row["decimals"], 1e-6)
+            assert run.time(measure) == close(expected, row["decimals"])
 
 
 def test_one_pair_leaves_alpha_where_it_is(run_of):
@@ -73,6 +70,46 @@ def test_one_pair_leaves_alpha_where_it_is(run_of):
     assert np.all(run.trajectory.coordinates[:, COORDINATES.index("alpha_3")] == 0)
     outcomes = {emergence.measure: emergence.outcome for emergence in emergence_times(run.trajectory)}
     assert outcomes == {"alpha_3": "horizon_reached", "beta_2": "emerged", "gamma_3": "emerged", "loss": "emerged"}
+
+
+@pytest.mark.parametrize("query", ["last", "uniform"])
+def test_one_pair_of_all_coordinates(query, run_of):
+    """One pair: the query is the last in any case, and no coordinate can tell its label from its item by attention."""
+    run = run_of("subspace", query, 1)
+    assert run.trajectory.outcome == "horizon_reached" and run.times["alpha_3"] is None
+    assert np.all(run.trajectory.coordinates[:, COORDINATES.index("alpha_3")] == 0)
+    np.testing.assert_allclose(run.time("loss"), run_of("subspace", "last", 1).time("loss"), rtol=1e-9)
+
+
+def test_two_pairs_of_all_coordinates(run_of):
+    """alpha_3 is left behind: the last pair is known by other means."""
+    run = run_of("subspace", "last", 2)
+    assert run.trajectory.outcome == "horizon_reached" and run.trajectory.loss[-1] < 0.05
+    assert run.times["alpha_3"] is None and run.time("gamma_3") < run.time("loss") < run.time("beta_2")
+
+
+# Found by this flow, whose times they pin down; the last row with a hundredth of the tolerance.
+LONGEST = {
+    ("last", 10**6): {"gamma_3": 1.86742949, "beta_2": 0.601251171, "alpha_3": 0.239842835, "loss": 0.639876576},
+    ("last", 10**9): {"gamma_3": 1.86743097, "beta_2": 0.409095079, "alpha_3": 0.157322701, "loss": 0.414950186},
+    ("uniform", 10**6): {"gamma_3": 39.7055885, "beta_2": 0.234509699, "alpha_3": 0.386658843, "loss": 0.474082926},
+    ("uniform", 10**9): {"beta_2": 0.161517765, "alpha_3": 0.263078210, "loss": 0.324514743},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("query, length", LONGEST)
+def test_a_million_and_a_thousand_million_pairs(query, length, run_of):
+    run = run_of("subspace", query, length)
+    assert run.trajectory.outcome == "emerged"
+    for measure, expected in LONGEST[query, length].items():
+        # with the query uniform gamma_3 creeps through one half: there the default accuracy is that of its value
+        # (those of the longest have been seen 3e-8 apart, well within the accuracy asked for)
+        creeps = query == "uniform" and measure == "gamma_3"
+        assert run.time(measure) / unit(measure, length) == pytest.approx(expected, rel=1e-6 if creeps else 5e-8)
+    # (lead) with the query last gamma_3 emerges at 1.86743 N
+    if query == "last":
+        assert run.time("gamma_3") / length == pytest.approx(1.86743, abs=5e-6)
 
 
 def test_two_pairs_go_on_past_the_loss(run_of):
@@ -88,20 +125,31 @@ def test_gamma_4_alone_hastens_alpha_3(row):
     trajectory = solve_flow(Task(length), active=active, stop=[("alpha_3", 0.5)])
     (emergence,) = emergence_times(trajectory, measures=["alpha_3"])
     assert emergence.time is not None
-    assert emergence.time / length**2 == close(row["times"]["alpha_3"], row["decimals"], 0)
+    assert emergence.time / length**2 == close(row["times"]["alpha_3"], row["decimals"])
 
 
-@pytest.mark.parametrize("length", [2, 4, 16, 64, 1000, 100_000])
+@pytest.mark.parametrize("length", [2, 4, 16, 64, 1000, 100_000, 10**9])
 def test_first_integral(length, run_of):
     """alpha + (e^alpha - 1)/(2N - 2) = beta^2/2 along the three-coordinate flow with the query last."""
     trajectory = run_of("circuit", "last", length).trajectory
     alpha, beta, _ = trajectory.coordinates[:, CIRCUIT_PLACES].T
     left, right = alpha + np.expm1(alpha) / (2 * length - 2), beta**2 / 2
     assert alpha[-1] > 0.5
+    # as much as an error of beta_2 in time moves it; within the steps as well as at their ends
+    np.testing.assert_allclose(left, right, rtol=3e-8, atol=1e-20)
+
+
+@pytest.mark.parametrize("length", [4, 1000, 100_000])
+def test_first_integral_of_the_general_solver(length):
+    """The same along the flow that does not know of it."""
+    trajectory = solve_flow(Task(length), "circuit", start={"gamma_3": 0.0}, horizon=1e4, stop=[("alpha_3", 4.0)])
+    alpha, beta, _ = trajectory.coordinates[:, CIRCUIT_PLACES].T
+    left, right = alpha + np.expm1(alpha) / (2 * length - 2), beta**2 / 2
+    assert alpha[-1] > 4
     steps = slice(None, None, trajectory.degree)
-    np.testing.assert_allclose(left[steps], right[steps], rtol=1e-7, atol=1e-11)
-    # Within a step the run is the solver's interpolant, of lower order than its steps.
-    np.testing.assert_allclose(left, right, rtol=3e-5, atol=1e-6)
+    np.testing.assert_allclose(left[steps], right[steps], rtol=1e-8, atol=1e-10)
+    # Inside a step by the tolerance, that of small coordinates a hundredth of that of large ones.
+    np.testing.assert_allclose(left, right, rtol=1e-7, atol=1e-9)
 
 
 def rate(lengths, differences):
@@ -202,7 +250,7 @@ def test_agrees_with_scipy_on_the_circuit(pairs, method, run_of):
     }
     twin["loss"] = crossing(lambda theta: half - loss(theta))
     for measure, time in twin.items():
-        assert run.time(measure) == pytest.approx(time, rel=2e-7 if measure == "gamma_3" else 1e-7), measure
+        assert run.time(measure) == pytest.approx(time, rel=1e-8), measure
 
 
 def scipy_flow(task, horizon, times, **sampling):
@@ -227,7 +275,7 @@ def test_agrees_with_scipy_at_another_rotation(turned):
     times = np.linspace(0, turned.trajectory.time[-1], 25)
     found, _ = turned.trajectory.at(times)
     assert np.abs(found[-1]).max() > 1
-    np.testing.assert_allclose(found, scipy_flow(turned.task, times[-1], times), atol=1e-6)
+    np.testing.assert_allclose(found, scipy_flow(turned.task, times[-1], times), atol=1e-8)
 
 
 @pytest.mark.slow

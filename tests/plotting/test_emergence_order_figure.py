@@ -24,8 +24,8 @@ def curves(axes: Axes) -> dict[str, Line2D]:
 
 
 def uneven_run():
-    """theta = c (t / 100)^2 and L = (1 - (t / 100)^2) / 2, in records that lie ever further apart."""
-    time = 100 * np.linspace(0, 1, 9) ** 3
+    """theta = c (t / 100)^2 and L = (1 - (t / 100)^2) / 2, in groups of records that last ever longer."""
+    time = np.append(np.linspace(0, 10, 5)[:-1], np.linspace(10, 100, 5))
     theta = np.zeros((9, 19))
     for name, size in PARABOLAS.items():
         theta[:, COORDINATES.index(name)] = size * (time / 100) ** 2

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from induction_dynamics.dynamics import solvers
 from induction_dynamics.dynamics.emergence import DEFAULT_MEASURES
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.scaling import sweep as sweep_module
@@ -145,7 +146,8 @@ def test_batches_hold_companions_only(batches):
     together = [(model, sorted({task.context_length for task in tasks})) for tasks, model, _ in batches]
     assert together == [
         ("circuit", [4, 4096, 10**9]),
-        ("circuit", [4, 64]),
+        ("circuit", [4]),
+        ("circuit", [64]),
         ("circuit", [65, 200]),
         ("subspace", [4, 16]),
         ("subspace", [17]),
@@ -168,16 +170,18 @@ def test_batches_hold_companions_only(batches):
 
 
 def test_batches_are_no_wider_than_they_should_be(batches):
-    sweep([circuit(n) for n in range(1, 151)])
-    assert [len(tasks) for tasks, *_ in batches] == [64, 64, 32]
-    assert [task.context_length for tasks, *_ in batches for task in tasks][:128] == list(range(1, 129))
+    sweep([circuit(n) for n in range(1, 2151)])
+    assert [len(tasks) for tasks, *_ in batches] == [2048, 128]
+    assert [task.context_length for tasks, *_ in batches for task in tasks][:2150] == list(range(1, 2151))
     batches.clear()
-    sweep([Point(Task(n, query="uniform"), "subspace") for n in range(17, 33)])
-    assert {len(tasks) for tasks, *_ in batches} == {1}
+    sweep([Point(Task(n, query="uniform"), "subspace") for n in (17, 18, 19, 20, 21, 65, 10**6)])
+    assert [[task.context_length for task in tasks] for tasks, *_ in batches] == [[17, 18, 19, 20], [21], [65, 10**6]]
 
 
-def test_a_failing_point_does_not_stop_the_others():
-    rows = sweep([circuit(10**9), circuit(16), circuit(64)], measures=["loss"])
+def test_a_failing_point_does_not_stop_the_others(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(solvers, "_CIRCUIT_STEPS", (30,))  # attempts; the longest alone needs more
+        rows = sweep([circuit(10**9), circuit(16), circuit(64)], measures=["loss"])
     assert [row.outcome for row in rows] == ["solver_failed", "emerged", "emerged"]
     assert [row.time is None for row in rows] == [True, False, False]
     rows = sweep([full(2, step=80.0, horizon=2000.0), full(2, horizon=1.0)], measures=["alpha_3"], thresholds=[1e6])
@@ -207,19 +211,18 @@ def test_points_come_out_as_they_are_done():
     found = dict(run_points(points, [("gamma_3", 0.5)]))
     assert set(found) == {0, 1, 2, 3}
     assert {trajectory.outcome for trajectory in found.values()} == {"emerged"}
-    # About 2N ln 2 for each; training looks at its stop between two chunks only.
-    assert found[0].time[-1] == pytest.approx(16 * math.log(2), rel=0.2)
-    assert found[2].time[-1] == pytest.approx(8 * math.log(2), rel=0.2)
-    assert (found[0].degree, found[1].degree) == (4, 1)
+    # About 2N ln 2 for each, within the last step; training looks at its stop between two chunks only.
+    for place, length in ((0, 8), (2, 4), (3, 6)):
+        time = found[place].time
+        assert time[-1 - found[place].degree] < 2 * length * math.log(2) * 0.99 < time[-1]
+    assert (found[0].degree, found[1].degree) == (7, 1)
 
 
 @pytest.mark.parametrize(
     "task, model",
     [
-        (Task((1 << 20) + 1, query="uniform"), "circuit"),
-        (Task(9999), "subspace"),
-        (Task(9999, query="uniform"), "subspace"),
         (Task(65, rotation=60.0), "subspace"),
+        (Task(10**9, query="uniform", rotation=60.0), "subspace"),
         (Task(65, inputs="isotropic"), "circuit"),
     ],
 )

@@ -153,8 +153,8 @@ def test_progress_goes_up_to_all_runs():
 def test_what_is_refused():
     with pytest.raises(ArgumentError, match="seeds must be at least one seed"):
         compare(TASK, seeds=())
-    with pytest.raises(ArgumentError, match="context_length must be at most 128"):
-        compare(Task(129, query="uniform"))
+    with pytest.raises(ArgumentError, match="context_length must be at most 64"):
+        compare(Task(65, query="uniform", inputs="isotropic"))
     with pytest.raises(ArgumentError, match="batch_size must be at least 1"):
         compare(TASK, batch_size=0)
     with pytest.raises(ArgumentError, match="horizon must be finite and above 0"):

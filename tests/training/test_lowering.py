@@ -2,12 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
-from induction_dynamics.dynamics import flow
+from induction_dynamics.dynamics import circuit_flow, flow, solvers
 from induction_dynamics.pseudo_parameters import COORDINATES
-from induction_dynamics.reduced.loss import ACTIVE, reduced_loss
+from induction_dynamics.reduced.loss import reduced_loss
 from induction_dynamics.task import Task, split_seed
 from induction_dynamics.training import gradient_descent
 from induction_dynamics.transformer.disentangled import zero_weights
@@ -19,38 +18,49 @@ def lowered(function, platform, *arguments):
     return jax.export.export(jax.jit(function), platforms=[platform])(*arguments)
 
 
-def reduced_flow(model, task):
-    """`_integrate` as `solve_flows` calls it, as a function of arrays alone, with its arguments."""
-    losses = jax.tree.map(lambda leaf: leaf[None], reduced_loss(task, model, samples=4, padded_length=16))
-    leaves, structure = jax.tree.flatten(losses)
-    places = tuple(COORDINATES.index(name) for name in ACTIVE[model])
-
-    def integrate(leaves, horizons, start, inverse_metric, levels):
-        losses = jax.tree.unflatten(structure, leaves)
-        explicit = model == "subspace"
-        return flow._integrate(losses, horizons, start, inverse_metric, levels, places, explicit, 2048, 1e-9)
-
-    levels = flow._levels([("loss", 0.5)])
-    arrays = jnp.asarray([12.0 * 16.0]), jnp.zeros(19), jnp.asarray(np.eye(len(places))), levels
-    return integrate, (leaves, *arrays)
+def reduced_flow(task, solve):
+    """A solver as `solve_flows` calls it, as a function of arrays alone, with its arguments."""
+    losses = jax.tree.map(lambda leaf: leaf[None], reduced_loss(task, "subspace", samples=4))
+    run = solvers.Run(
+        loss=losses,
+        horizon=jnp.asarray([12.0 * 16.0]),
+        start=jnp.zeros(19),
+        directions=jnp.asarray(flow._directions(losses, task.rotation, COORDINATES)),
+        levels=solvers.levels_of([("loss", 0.5)]),
+    )
+    leaves, structure = jax.tree.flatten(run)
+    return (lambda leaves: solve(jax.tree.unflatten(structure, leaves), jnp.asarray(1e-7), 2048)), leaves
 
 
-@pytest.mark.parametrize(
-    "model, task",
-    [
-        ("circuit", Task(4)),
-        ("subspace", Task(4, query="uniform")),
-        pytest.param("subspace", Task(2, inputs="isotropic", rotation=60.0), marks=pytest.mark.slow),
-    ],
-    ids=["circuit", "subspace", "gram"],
-)
-def test_the_reduced_flow_lowers(model, task):
-    integrate, arguments = reduced_flow(model, task)
+def assert_lowers(function, *arguments):
     for platform in PLATFORMS:
-        exported = lowered(integrate, platform, *arguments)
+        exported = lowered(function, platform, *arguments)
         assert exported.platforms == (platform,)
         # Nothing on the host: callbacks would also keep the program out of the compilation cache.
         assert "callback" not in exported.mlir_module()
+
+
+@pytest.mark.parametrize(
+    "task, solve",
+    [
+        (Task(4), solvers.collocate),
+        pytest.param(Task(100, query="uniform"), solvers.collocate, marks=pytest.mark.slow),
+        pytest.param(Task(4, query="uniform", rotation=60.0), solvers.march, marks=pytest.mark.slow),
+        (Task(2, inputs="isotropic", rotation=60.0), solvers.march),
+    ],
+    ids=["collocation", "collocation of long contexts", "explicit", "sampled"],
+)
+def test_the_reduced_flow_lowers(task, solve):
+    assert_lowers(*reduced_flow(task, solve))
+
+
+def test_the_circuits_own_flow_lowers():
+    levels = circuit_flow.Levels(*map(jnp.asarray, (0.5, 0.5, 0.5, 0.5)))
+
+    def solve(lengths, horizons, accuracy):
+        return circuit_flow.solve_circuit_last(lengths, horizons, levels, accuracy, 96)
+
+    assert_lowers(solve, jnp.asarray([4.0, 1e9]), jnp.asarray([192.0, 12e18]), jnp.asarray(1e-7))
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
