@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from induction_dynamics.cli.compare_tables import show_comparison
+from induction_dynamics.cli.compile_cache import keep_programs
 from induction_dynamics.cli.computing import enough_memory, make_point, make_task, use_device
 from induction_dynamics.cli.document import as_csv, as_json, build, configuration
 from induction_dynamics.cli.folder import CONFIG, claimed, pictures, text, write_all
@@ -33,6 +34,7 @@ def run(options: CompareOptions) -> None:
 
     task = make_task(options.context_length, options.task)
     device_kind = use_device(options.answer.device)
+    keep_programs()
     config = configuration(options, device_kind)
     with claimed(options.output, config, FILES) if options.output else nullcontext() as folder:
         with progress(options.answer.quiet) as on_progress, enough_memory():
@@ -43,6 +45,7 @@ def run(options: CompareOptions) -> None:
                 batch_size=options.run.batch_size,
                 step=options.run.step,
                 samples=options.run.samples,
+                accuracy=options.run.accuracy,
                 on_progress=on_progress,
             )
         document = _document(comparison, options, config)
@@ -72,7 +75,7 @@ def _emergence(comparison: "Comparison", options: CompareOptions) -> list[dict[s
         for seed, trajectory in zip(comparison.seeds, trajectories, strict=True):
             # where nothing is random, the points of all seeds are one
             runs.setdefault(make_point(comparison.task, model, options.horizon, options.run, seed), trajectory)
-    rows = [Row.of(point, crossing) for point, run in runs.items() for crossing in emergence_times(run)]
+    rows = [row for point, run in runs.items() for row in Row.of(point, emergence_times(run))]
     return [dataclasses.asdict(row) for row in rows]
 
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from induction_dynamics.cli.compile_cache import keep_programs
 from induction_dynamics.cli.options import REDUCED_MODELS, Options, RunOptions, TaskOptions
 from induction_dynamics.cli.progress import progress
 from induction_dynamics.cli.refusal import FAILED, Refusal
@@ -106,6 +107,7 @@ def make_point(task: "Task", model: str, horizon: float, run: RunOptions, seed: 
         batch_size=run.batch_size if full else None,
         step=run.step if full else None,
         samples=run.samples if sampled else None,
+        **({} if full else {"accuracy": run.accuracy}),
     )
 
 
@@ -125,6 +127,7 @@ def compute(
     """
     from induction_dynamics.scaling.sweep import sweep
 
+    keep_programs()
     asked = options.emergence
     with progress(options.answer.quiet) as on_progress, enough_memory():
         return sweep(

@@ -21,7 +21,7 @@ MEASURES = (
 _N = whole("N", "a whole number of item-label pairs", 1, LARGEST_CONTEXT_LENGTH)
 _DIM = whole("D", "an even whole number", 2, 10**13)
 _COUNT = whole("COUNT", "a whole number", 1, 10**9)
-_PER_DECADE = whole("K", "a whole number of points", 1, 1000)
+_PER_DECADE = whole("K", "a whole number of points", 1, 10**4)
 _SEED = whole("SEED", "a whole number", 0, 2**32 - 1)
 _ANGLE = real(
     "DEGREES",
@@ -30,6 +30,7 @@ _ANGLE = real(
 )
 _STEP = real("TIME", "a finite flow time above 0, at most 1e6", lambda x: 0 < x <= 1e6)
 _HORIZON = real("TIME", "a finite flow time in units of N^2, above 0 and at most 1e9", lambda x: 0 < x <= 1e9)
+_ACCURACY = real("X", "a number from 1e-10 to 0.01", lambda x: 1e-10 <= x <= 1e-2)
 _LEVEL = real("X", "a finite number above 0", lambda x: x > 0)
 _FRACTION = real("F", "a number strictly between 0 and 1", lambda x: 0 < x < 1)
 _TIME = real("T", "a finite flow time, at least 0 and at most 1e100", lambda x: 0 <= x <= 1e100)
@@ -87,11 +88,13 @@ class RunOptions:
         batch_size: sequences per training step (full).
         step: flow time per training step: the learning rate is step x D (full).
         samples: Gram matrices in the loss (circuit and subspace on isotropic inputs).
+        accuracy: relative error of emergence times that the solver aims at (circuit and subspace).
     """
 
     batch_size: Annotated[int, one(_COUNT)] = 256
     step: Annotated[float, one(_STEP)] = 0.25
     samples: Annotated[int, one(_COUNT)] = 2048
+    accuracy: Annotated[float, one(_ACCURACY)] = 1e-7
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,8 @@ LAWS_TITLE = """\
 Laws for T(N): p is the exponent of power, T = c N^p, with its 95 % interval;
 quadratic is T = N^2 (c + d/N), quadratic_log is T = N^2/(a ln N + b)"""
 
+_LONG = 1000  # rows beyond which rich's half a millisecond a row is felt
+
 _OUTCOMES = {
     "emerged": "emerged",
     "solver_failed": "solver failed",
@@ -85,7 +87,20 @@ def show_table(table: "Table", console: "Console") -> None:
     for column in table.columns:
         cells = [column.header, *column.cells] if column.no_wrap else [column.header]
         column.min_width = max(cell_len(str(cell)) for cell in cells)
-    console.print(table, crop=False)
+    if len(table.rows) <= _LONG or not all(column.no_wrap for column in table.columns):
+        console.print(table, crop=False)
+        return
+    head = new_table((), ())
+    head.columns = [column.copy() for column in table.columns]
+    console.print(head, crop=False)
+    padded = []
+    for column in table.columns:
+        spaces = [" " * ((column.min_width or 0) - cell_len(str(cell))) for cell in column.cells]
+        right = column.justify == "right"
+        padded.append([f"{s}{c}" if right else f"{c}{s}" for c, s in zip(column.cells, spaces, strict=True)])
+    for row, cells in zip(table.rows, zip(*padded, strict=True), strict=True):
+        line = "  ".join(cells)
+        print(line, " " * len(line), sep="\n") if row.end_section else print(line)
 
 
 def show_lines(title: str, lines: Sequence[str], console: "Console") -> None:

@@ -18,6 +18,7 @@ SERIES = ("model", "inputs", "query", "measure", "threshold")
 
 _SHORT = {"quadratic": "$cN^2 + dN$", "quadratic_log": r"$N^2/\ln N$"}
 _FAILED = ("solver_failed", "nonfinite")
+_MANY = 1000  # points of a kind, beyond which they are an image in an .svg: as shapes they take seconds to open
 
 Row = Mapping[str, Any]
 
@@ -68,8 +69,7 @@ def plot_emergence_times(rows: Sequence[Row], fits: Sequence[Row] = ()) -> Figur
             axes.set_title(f"query {query}, {kind} inputs", fontsize=style.FONT["title"])
             style.dress(axes)
             axes.tick_params(labelbottom=True)
-            for row in _matching(rows, here):
-                _draw_row(axes, row, measures, models, thresholds)
+            _draw_points(axes, _matching(rows, here), measures, models, thresholds)
             _draw_fits(axes, _matching(rows, here), _matching(fits, here), thresholds)
             if axes.get_legend_handles_labels()[0]:
                 below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 2}
@@ -92,42 +92,46 @@ def _marker_size(threshold: float, thresholds: Sequence[float]) -> float:
     return 8.0 if len(thresholds) == 1 else 4.5 + 5.0 * thresholds.index(threshold) / (len(thresholds) - 1)
 
 
-def _draw_row(
-    axes: Axes, row: Row, measures: Sequence[str], models: Sequence[str], thresholds: Sequence[float]
+def _draw_points(
+    axes: Axes, rows: Sequence[Row], measures: Sequence[str], models: Sequence[str], thresholds: Sequence[float]
 ) -> None:
-    color, size = style.color(row["measure"]), _marker_size(float(row["threshold"]), thresholds)
-    n, full = row["context_length"], row["model"] == "full"
-    if row["time"] is not None:
-        axes.plot(
-            n,
-            row["time"],
-            marker=style.MARKERS.get(row["model"], "v"),
-            markersize=size + 1 if full else size,
-            markerfacecolor="none" if full else color,
-            markeredgecolor=color,
-            markeredgewidth=1.8 if full else 0.0,
-            linestyle="none",
-            alpha=1.0 if full else 0.8,
-            zorder=4 if full else 3,
-            gid="emerged",
-        )
-        return
+    """One artist for all points that look alike: an artist for each would take milliseconds a point."""
+    alike: dict[tuple[str, str, float, str], list[Row]] = {}
+    for row in rows:
+        gid = "emerged" if row["time"] is not None else "failed" if row["outcome"] in _FAILED else "censored"
+        alike.setdefault((row["measure"], row["model"], float(row["threshold"]), gid), []).append(row)
     # Side by side, since measures and models share a horizon.
     places = [(model, measure) for measure in measures for model in models]
-    shift = 1.3 ** (places.index((row["model"], row["measure"])) / max(len(places) - 1, 1) - 0.5)
-    failed = row["outcome"] in _FAILED
-    axes.plot(
-        n * shift,
-        row["horizon"] * n**2,
-        marker="x" if failed else "^",
-        markersize=size,
-        markerfacecolor="white",
-        markeredgecolor=color,
-        markeredgewidth=1.8,
-        linestyle="none",
-        zorder=5,
-        gid="failed" if failed else "censored",
-    )
+    for (measure, model, threshold, gid), points in alike.items():
+        color, size, full = style.color(measure), _marker_size(threshold, thresholds), model == "full"
+        lengths = np.array([row["context_length"] for row in points], float)
+        common: dict[str, Any] = {"linestyle": "none", "gid": gid, "rasterized": len(points) > _MANY}
+        if gid == "emerged":
+            axes.plot(
+                lengths,
+                [row["time"] for row in points],
+                marker=style.MARKERS.get(model, "v"),
+                markersize=size + 1 if full else size,
+                markerfacecolor="none" if full else color,
+                markeredgecolor=color,
+                markeredgewidth=1.8 if full else 0.0,
+                alpha=1.0 if full else 0.8,
+                zorder=4 if full else 3,
+                **common,
+            )
+            continue
+        shift = 1.3 ** (places.index((model, measure)) / max(len(places) - 1, 1) - 0.5)
+        axes.plot(
+            lengths * shift,
+            np.array([row["horizon"] for row in points]) * lengths**2,
+            marker="x" if gid == "failed" else "^",
+            markersize=size,
+            markerfacecolor="white",
+            markeredgecolor=color,
+            markeredgewidth=1.8,
+            zorder=5,
+            **common,
+        )
 
 
 def _draw_fits(axes: Axes, rows: Sequence[Row], fits: Sequence[Row], thresholds: Sequence[float]) -> None:

@@ -15,7 +15,7 @@ FACTORS = {"alpha_3": 1.0, "beta_2": 0.5, "gamma_3": 0.25, "loss": 0.5}
 
 def row(point, measure, threshold, time, outcome="emerged"):
     sustained = True if point.model == "full" and time is not None else None
-    return Row.of(point, Emergence(measure, threshold, time, outcome, sustained))
+    return Row.of(point, [Emergence(measure, threshold, time, outcome, sustained)])[0]
 
 
 def pretend(points, *, measures, thresholds, loss_fractions, on_progress=None, on_run=None):

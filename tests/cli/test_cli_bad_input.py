@@ -242,10 +242,13 @@ def test_in_a_process_of_its_own(tmp_path, words, part):
     [
         (["simulate", "--context-length", "4", "--embedding-dim", "09"], "orthonormal inputs); got '09'."),
         (["simulate", "--context-length", "4", "--embedding-dim=09"], "orthonormal inputs); got '09'."),
-        (["simulate", "--context_length", "5000"], "--context-length must be at most 4096 for subspace, query last"),
         (
-            ["sweep", "--from", "4", "--to", "1000000", "--per-decade", "1", "--output", "x"],
-            "--to must be at most 4096 for subspace, query last, orthonormal inputs at 90 degrees; got '1000000'.",
+            ["simulate", "--context_length", "99999999", "--rotation", "60"],
+            "--context-length must be at most 64 for subspace, query last",
+        ),
+        (
+            ["sweep", "--from", "4", "--to", "65", "--per-decade", "1", "--rotation", "60", "--output", "x"],
+            "--to must be at most 64 for subspace, query last, orthonormal inputs at 60 degrees; got '65'.",
         ),
         (["train", "--context-length", "1000000000000"], "is at most 4096; got '1000000000000'."),
         (["train", "--context-length", "4", "--embedding-dim", "5000"], "at most 4096 for the full model; got '5000'."),

@@ -189,7 +189,10 @@ def test_nothing_is_left_when_it_is_interrupted(capsys, tmp_path, monkeypatch):
         (["--model", "circuit"], "'--model' is no option of induction-dynamics compare; "),
         (["--step", "1e-9"], "--step must be a flow time that reaches the horizon within "),
         (["--embedding-dim", "4"], "--embedding-dim must be an even whole number, at least 6 (2N + 2, for N = 2 pairs"),
-        (["--context-length", "200"], "--context-length must be at most 128 for subspace, query uniform, "),
+        (
+            ["--context-length", "99999999"],
+            "--context-length must be so small that the full model's width (200000000) ",
+        ),
     ],
 )
 def test_what_is_refused(capsys, tmp_path, words, sentence):

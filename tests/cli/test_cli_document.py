@@ -62,6 +62,7 @@ CONFIG = {
     "batch_size",
     "step",
     "samples",
+    "accuracy",
     "seed",
     "device",
     "device_kind",
@@ -275,6 +276,17 @@ def test_a_table_holds_large_numbers_whole(capsys, pretended):
     assert [cells[4:] for cells in lines[1:6:2]] == [never] * 3
     assert all(cells[4].endswith("e-228") and cells[5].endswith("e-252") for cells in lines[0:6:2])
     assert {cells[6] for cells in lines[0:6:2]} == {"emerged"}
+
+
+@pytest.mark.parametrize("thresholds", [("0.5",), ("0.5", "20")])
+def test_a_long_table_is_laid_out_as_a_short_one(capsys, monkeypatch, pretended, tmp_path, thresholds):
+    argv = ["sweep", "--context-lengths", "4", "800", "16", "--thresholds", *thresholds, "--output", str(tmp_path)]
+    printed = []
+    for long in (1000, 2):
+        monkeypatch.setattr("induction_dynamics.cli.tables._LONG", long)
+        assert main([*argv, "--quiet"]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] and len(printed[0].splitlines()) >= 13
 
 
 def test_no_order_of_a_single_measure(capsys, pretended):

@@ -208,8 +208,12 @@ def without_figure():
     figures = importlib.import_module("induction_dynamics.plotting.emergence_times")
     writers = sweep._writers
 
-    def texts(document):
-        return {name: write for name, write in writers(document).items() if Path(name).suffix not in (".png", ".svg")}
+    def texts(document, printed):
+        return {
+            name: write
+            for name, write in writers(document, printed).items()
+            if Path(name).suffix not in (".png", ".svg")
+        }
 
     drawing = mock.patch.object(figures, "plot_emergence_times", lambda *rows_and_fits: None)
     with drawing, mock.patch.object(sweep, "_writers", texts):

@@ -28,6 +28,7 @@ SHARED = {
     "--batch-size",
     "--step",
     "--samples",
+    "--accuracy",
     "--seed",
     "--device",
     "--json",
@@ -42,7 +43,20 @@ COMPARE = {"--context-length", "--seeds", "--output"}
 COMPARE |= SHARED - {"--model", "--measures", "--thresholds", "--loss-fractions", "--seed"}
 PROJECT = {"--rotation", "--times", "--thresholds", "--output", "--device", "--json", "--quiet"}
 WORDS = {"sweep": ["--context-lengths", "4", "--output", "x"], "project": ["weights.npz"]}
-DEFAULTS = ("orthonormal", "last", "90", "0.5", "alpha_3 beta_2 gamma_3 loss", "256", "0.25", "2048", "12", "0", "cpu")
+DEFAULTS = (
+    "orthonormal",
+    "last",
+    "90",
+    "0.5",
+    "alpha_3 beta_2 gamma_3 loss",
+    "256",
+    "0.25",
+    "2048",
+    "1e-07",
+    "12",
+    "0",
+    "cpu",
+)
 
 
 def run(*code):

@@ -51,6 +51,10 @@ def lines(axes: Axes, gid: str) -> list[Line2D]:
     return [line for line in axes.lines if line.get_gid() == gid]
 
 
+def points(line: Line2D) -> tuple[list[float], list[float]]:
+    return np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist()
+
+
 def words(figure: Figure) -> list[list[str]]:
     return [[text.get_text() for text in legend.get_texts()] for legend in figure.legends]
 
@@ -68,7 +72,7 @@ def test_axes_points_and_keys():
         assert axes.get_xscale() == axes.get_yscale() == "log"
         assert axes.get_xlabel() == "context length N (item-label pairs; 2N + 1 tokens)"
         assert query in axes.get_title()
-        assert len(lines(axes, "emerged")) == 2 * len(LENGTHS)
+        assert [points(line)[0] for line in lines(axes, "emerged")] == [list(LENGTHS)] * 2
         assert axes.get_legend() is None
     assert figure.axes[0].get_ylabel() == "emergence time T (flow time)"
     assert words(figure) == [[r"$\beta_{2}$"], ["circuit", "full"]]
@@ -77,8 +81,8 @@ def test_axes_points_and_keys():
 def test_points_are_where_the_rows_say_and_the_full_model_lies_on_top():
     figure = plot_emergence_times([row(4), row(8, model="full", measure="loss", time=300.0)])
     reduced, full = lines(figure.axes[0], "emerged")
-    assert (reduced.get_xdata(), reduced.get_ydata()) == ([4], [1.92 * 16 + 6.4])
-    assert (full.get_xdata(), full.get_ydata()) == ([8], [300.0])
+    assert points(reduced) == ([4], [1.92 * 16 + 6.4])
+    assert points(full) == ([8], [300.0])
     assert (reduced.get_marker(), full.get_marker()) == ("o", "D")
     assert full.get_markerfacecolor() == "none" and full.get_zorder() > reduced.get_zorder()
     assert to_hex(reduced.get_markeredgecolor()) == style.COLORS["beta_2"]
@@ -127,7 +131,7 @@ def test_runs_without_a_time_are_shown_at_their_horizon(outcome, gid, word):
     figure = plot_emergence_times([row(4), row(8, time=None, outcome=outcome, sustained=None, horizon=20.0)])
     axes = figure.axes[0]
     (mark,) = lines(axes, gid)
-    assert mark.get_ydata() == [20.0 * 64]
+    assert points(mark)[1] == [20.0 * 64]
     assert len(lines(axes, "emerged")) == 1
     assert word in words(figure)[1]
     figure.draw_without_rendering()
@@ -148,6 +152,24 @@ def test_thresholds_differ_in_size_and_have_a_key():
     sizes = [line.get_markersize() for line in lines(figure.axes[0], "emerged")]
     assert sizes == sorted(set(sizes))
     assert words(figure)[1] == ["circuit", "at 0.25", "at 0.5", "at 0.9"]
+
+
+def test_points_without_a_time_lie_beside_those_that_have_one():
+    rows = [row(n, time=None, outcome="horizon_reached") if n > 16 else row(n) for n in LENGTHS]
+    axes = plot_emergence_times(rows).axes[0]
+    (emerged,), (censored,) = lines(axes, "emerged"), lines(axes, "censored")
+    assert points(emerged)[0] == [4, 8, 16]
+    assert points(censored)[1] == [12.0 * 32**2, 12.0 * 64**2]
+
+
+def test_thousands_of_points_are_an_image_in_the_vector_figure(tmp_path):
+    sizes = []
+    for count in (500, 5000):
+        figure = plot_emergence_times([row(n) for n in range(4, 4 + count)])
+        file = style.save_figure(figure, tmp_path / f"{count}.svg")
+        sizes.append(len(file.read_bytes()))
+        assert (b"<image" in file.read_bytes()) == (count > 1000)
+    assert sizes[1] < 2 * sizes[0]
 
 
 @pytest.mark.parametrize("rows", [[row(1)], [row(4, time=None, outcome="horizon_reached")], [row(4, model="additive")]])
