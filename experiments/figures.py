@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from experiments import (
+    asymptotics,
     circuit_picture,
     context_length_scaling,
     coordinates_at_rest,
@@ -16,6 +17,7 @@ from induction_dynamics.errors import ArgumentError
 EXPERIMENTS = {
     "emergence_order": lambda folder: emergence_order.main(emergence_order.OrderConfig(folder)),
     "context_length_scaling": lambda folder: context_length_scaling.main(context_length_scaling.ScalingConfig(folder)),
+    "asymptotics": lambda folder: asymptotics.main(asymptotics.AsymptoticsConfig(folder)),
     "reduced_vs_full": lambda folder: reduced_vs_full.main(reduced_vs_full.OverlayConfig(folder)),
     "coordinates_at_rest": lambda folder: coordinates_at_rest.main(coordinates_at_rest.RestConfig(folder)),
     "circuit_picture": lambda folder: circuit_picture.main(circuit_picture.CircuitConfig(folder)),

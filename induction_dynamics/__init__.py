@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from induction_dynamics.dynamics.flow import solve_flow as solve_flow
     from induction_dynamics.dynamics.trajectory import Trajectory as Trajectory
     from induction_dynamics.errors import ArgumentError as ArgumentError
+    from induction_dynamics.plotting.asymptotics import plot_asymptotics as plot_asymptotics
     from induction_dynamics.plotting.attention import plot_attention as plot_attention
     from induction_dynamics.plotting.checkpoints import plot_checkpoints as plot_checkpoints
     from induction_dynamics.plotting.comparison import plot_comparison as plot_comparison
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from induction_dynamics.scaling.laws import describe_fits as describe_fits
     from induction_dynamics.scaling.laws import fit_laws as fit_laws
     from induction_dynamics.scaling.laws import local_exponents as local_exponents
+    from induction_dynamics.scaling.limits import asymptotic_law as asymptotic_law
     from induction_dynamics.scaling.sweep import Point as Point
     from induction_dynamics.scaling.sweep import sweep as sweep
     from induction_dynamics.task import Task as Task
@@ -53,6 +55,7 @@ _HOMES = {
     "Task": "task",
     "Trajectory": "dynamics.trajectory",
     "Weights": "transformer.disentangled",
+    "asymptotic_law": "scaling.limits",
     "compare": "training.comparison",
     "describe_fits": "scaling.laws",
     "emergence_order": "dynamics.emergence",
@@ -63,6 +66,7 @@ _HOMES = {
     "lift": "pseudo_parameters",
     "load_weights": "weights_files",
     "local_exponents": "scaling.laws",
+    "plot_asymptotics": "plotting.asymptotics",
     "plot_attention": "plotting.attention",
     "plot_checkpoints": "plotting.checkpoints",
     "plot_comparison": "plotting.comparison",

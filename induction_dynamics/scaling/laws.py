@@ -235,12 +235,41 @@ def local_exponents(context_lengths: Numbers, times: Numbers) -> tuple[np.ndarra
         >>> print(middles, slopes)
         [ 8. 32.] [2. 1.]
     """
+    log_n, log_t = _means(context_lengths, times)
+    return np.exp((log_n[1:] + log_n[:-1]) / 2), np.diff(log_t) / np.diff(log_n)
+
+
+def local_log_slopes(context_lengths: Numbers, times: Numbers) -> tuple[np.ndarray, np.ndarray]:
+    """Slopes d(N^2/T) / d ln N between neighbouring distinct N: what the law `quadratic_log` calls a, locally.
+
+    Args:
+        context_lengths: N >= 1, in pairs, in any order; ln T is averaged over points with the same N.
+        times: T > 0, in flow time; None or NaN for a point that never emerged.
+
+    Returns:
+        The geometric means of neighbouring N, and the slopes; a slope is NaN where a point at either N never emerged.
+
+    Raises:
+        ArgumentError: lengths differ; N below 1; T not positive or infinite; fewer than 2 distinct N.
+
+    Example:
+        >>> import math
+        >>> lengths = [4, 16, 64]
+        >>> middles, slopes = local_log_slopes(lengths, [n**2 / (0.25 * math.log(n) + 1) for n in lengths])
+        >>> print(middles, slopes.round(12))
+        [ 8. 32.] [0.25 0.25]
+    """
+    log_n, log_t = _means(context_lengths, times)
+    return np.exp((log_n[1:] + log_n[:-1]) / 2), np.diff(np.exp(2 * log_n - log_t)) / np.diff(log_n)
+
+
+def _means(context_lengths: Numbers, times: Numbers) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct ln N, increasing, and the mean ln T at each."""
     n, t = _checked(context_lengths, times)
     log_n, group = np.unique(np.log(n), return_inverse=True)
     if log_n.size < 2:
         raise ArgumentError("context_lengths", list(context_lengths), "at least 2 distinct values")
-    log_t = np.bincount(group, weights=np.log(t)) / np.bincount(group)
-    return np.exp((log_n[1:] + log_n[:-1]) / 2), np.diff(log_t) / np.diff(log_n)
+    return log_n, np.bincount(group, weights=np.log(t)) / np.bincount(group)
 
 
 def _checked(context_lengths: Numbers, times: Numbers) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from induction_dynamics.plotting import style
+from induction_dynamics.plotting.asymptotics import plot_asymptotics
 from induction_dynamics.plotting.attention import plot_attention
 from induction_dynamics.plotting.checkpoints import plot_checkpoints
 from induction_dynamics.plotting.comparison import plot_comparison
@@ -19,6 +20,7 @@ from induction_dynamics.transformer.disentangled import zero_weights
 PICTURES = {
     function.__name__.removeprefix("plot_"): function
     for function in (
+        plot_asymptotics,
         plot_attention,
         plot_checkpoints,
         plot_comparison,
@@ -38,7 +40,15 @@ def draw(request, run, compared):
     uniform = np.tril(np.ones((9, 9)), -1) / np.maximum(np.arange(9), 1)[:, None], np.full(8, 0.125)
     row = {"inputs": "orthonormal", "query": "last", "measure": "beta_2", "threshold": 0.5, "model": "circuit"}
     row |= {"outcome": "emerged", "horizon": 12.0}
+    long = [
+        row | {"model": model, "query": query, "measure": measure, "context_length": n, "time": n * (1.0 + slow * n)}
+        for model in ("circuit", "subspace")
+        for query in ("last", "uniform")
+        for measure, slow in (("gamma_3", 0.0), ("beta_2", 1.0), ("alpha_3", 2.0), ("loss", 3.0))
+        for n in (100, 10**5, 10**8)
+    ]
     arguments = {
+        "asymptotics": (long, {}),
         "attention": ({"before": uniform, "after": uniform}, {"query": 2}),
         "checkpoints": (
             [1, 2, 3],

@@ -10,7 +10,7 @@ import pytest
 from scipy import optimize, stats
 
 from induction_dynamics.errors import ArgumentError
-from induction_dynamics.scaling.laws import LawFit, describe_fits, fit_laws, local_exponents
+from induction_dynamics.scaling.laws import LawFit, describe_fits, fit_laws, local_exponents, local_log_slopes
 
 DECADES = 2.0 ** np.arange(2, 13)
 SHAPES = {
@@ -266,6 +266,18 @@ def test_local_exponents_show_censored_points_as_gaps():
     assert np.isnan(slopes[1:]).all()
     with pytest.raises(ArgumentError, match="context_lengths must be at least 2 distinct values"):
         local_exponents([4, 4], [1.0, 2.0])
+
+
+def test_local_log_slopes_are_exact_on_the_law_and_show_gaps():
+    n = np.array([64, 4, 16, 16])
+    middle, slopes = local_log_slopes(n, n**2 / (0.3 * np.log(n) + 1) * [1, 1, 2, 0.5])
+    np.testing.assert_allclose(middle, [8, 32])
+    np.testing.assert_allclose(slopes, 0.3)
+    np.testing.assert_allclose(local_log_slopes(n, 3.0 * n**2)[1], 0, atol=1e-15)
+    _, slopes = local_log_slopes([4, 8, 16, 32], [16.0, 64.0, None, 1024.0])
+    assert slopes[0] == 0 and np.isnan(slopes[1:]).all()
+    with pytest.raises(ArgumentError, match="context_lengths must be at least 2 distinct values"):
+        local_log_slopes([4, 4], [1.0, 2.0])
 
 
 @st.composite
