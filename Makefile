@@ -5,10 +5,9 @@ export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/build/jax-cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0.5
 # XLA's loader of cached programs names harmless tuning flags as errors, at length.
 export TF_CPP_MIN_LOG_LEVEL := 3
-TO ?= build/figures
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test test-slow check format figures lock
+.PHONY: help setup demo test test-slow check format figures benchmarks lock
 help:
 	@echo "make demo       set up, run the main job, show the results (in build/demo)"
 	@echo "make test       set up, run the default tests"
@@ -17,6 +16,8 @@ help:
 	@echo "make figures    make the pictures of figures/ and their numbers anew, in build/figures;"
 	@echo "                make figures TO=figures replaces those that are committed,"
 	@echo "                ONLY=\"one other\" makes those experiments only"
+	@echo "make benchmarks measure speed anew, in build/benchmarks (half an hour, on a quiet machine);"
+	@echo "                TO=experiments/benchmarks/tables replaces the tables that are committed, ONLY as above"
 	@echo "make format     let ruff format and mend the sources"
 	@echo "make lock       resolve requirements.lock anew"
 
@@ -42,7 +43,10 @@ format: setup
 	@$(BIN)/ruff check --fix .
 
 figures: setup
-	@$(BIN)/python -m experiments.figures --output $(TO) $(if $(ONLY),--only $(ONLY))
+	@$(BIN)/python -m experiments.figures --output $(or $(TO),build/figures) $(if $(ONLY),--only $(ONLY))
+
+benchmarks: setup
+	@$(BIN)/python -m experiments.benchmarks --output $(or $(TO),build/benchmarks) $(if $(ONLY),--only $(ONLY))
 
 # No index lines: a lock must not name a registry.
 lock: setup

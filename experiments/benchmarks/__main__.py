@@ -1,0 +1,47 @@
+"""Measure anew: `python -m experiments.benchmarks` (`make benchmarks`), every table or some of them."""
+
+import dataclasses
+from pathlib import Path
+
+from experiments.benchmarks import circuit_sweep, gram_draws, loss_cost, subspace_sweep, warm_start
+from experiments.recorder import run_script
+from induction_dynamics.errors import ArgumentError
+
+BENCHMARKS = {
+    "circuit_sweep": lambda folder: circuit_sweep.main(circuit_sweep.CircuitSweepConfig(folder)),
+    "loss_cost": lambda folder: loss_cost.main(loss_cost.LossCostConfig(folder)),
+    "subspace_sweep": lambda folder: subspace_sweep.main(subspace_sweep.SubspaceSweepConfig(folder)),
+    "warm_start": lambda folder: warm_start.main(warm_start.WarmStartConfig(folder)),
+    "gram_draws": lambda folder: gram_draws.main(gram_draws.GramDrawsConfig(folder)),
+}
+"""What measures each table, with the configuration whose numbers are committed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarksConfig:
+    """What is measured, and where the tables go.
+
+    Args:
+        output: folder; `experiments/benchmarks/tables` replaces those that are committed.
+        only: names of the benchmarks to run; by default all.
+    """
+
+    output: Path = Path("build/benchmarks")
+    only: tuple[str, ...] = ()
+
+
+def main(config: BenchmarksConfig) -> None:
+    """Run the benchmarks, one after another.
+
+    Raises:
+        ArgumentError: there is no such benchmark; nothing was run.
+    """
+    if unknown := [name for name in config.only if name not in BENCHMARKS]:
+        raise ArgumentError("only", unknown[0], f"one or more of {', '.join(BENCHMARKS)}")
+    for name in config.only or BENCHMARKS:
+        print(f"{name} ...", flush=True)
+        BENCHMARKS[name](config.output)
+
+
+if __name__ == "__main__":
+    run_script(main, BenchmarksConfig, __doc__)

@@ -1,0 +1,282 @@
+"""The benchmarks run, and what is claimed of their committed tables; nothing is timed here."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.benchmarks import __main__ as benchmarks
+from experiments.benchmarks import circuit_sweep, gram_draws, kvaerno, loss_cost, subspace_sweep, warm_start
+from experiments.benchmarks.lsoda import circuit_times, gradient, hessian, loss, plain_circuit_times
+from experiments.benchmarks.stopwatch import interleaved
+from experiments.recorder import read_table, run_script
+from induction_dynamics.errors import ArgumentError
+from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES
+from induction_dynamics.reduced.loss import reduced_loss
+from induction_dynamics.scaling.sweep import Point, sweep
+from induction_dynamics.task import Task
+
+TABLES = Path(benchmarks.__file__).parent / "tables"
+TOLD = " ".join((Path(__file__).parents[2] / "README.md").read_text().split())
+TIMED = {"seconds", "least", "most", "rounds"}
+
+
+def column(rows, name, **wanted):
+    """A column of the rows that have the wanted values."""
+    return [row[name] for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
+def only(rows, name, **wanted):
+    (value,) = column(rows, name, **wanted)
+    return value
+
+
+@pytest.fixture
+def committed():
+    return lambda name: read_table(TABLES / f"{name}.csv")
+
+
+@pytest.fixture
+def made(tmp_path):
+    """The rows that a benchmark wrote, whose columns are those of the committed table."""
+
+    def read(name):
+        assert {file.name for file in tmp_path.iterdir()} == {f"{name}.csv", f"{name}.json"}
+        about = json.loads((tmp_path / f"{name}.json").read_text())
+        assert about["command"] == f"make benchmarks ONLY={name}" and "output" not in about["config"]
+        assert set(about["machine"]) == {"architecture", "cores", "system"}
+        rows = read_table(tmp_path / f"{name}.csv")
+        assert list(rows[0]) == list(read_table(TABLES / f"{name}.csv")[0])
+        for row in rows:
+            assert TIMED <= set(row) and 0 < row["least"] <= row["seconds"] <= row["most"]
+        return rows
+
+    return read
+
+
+def test_calls_take_turns():
+    turns = []
+    calls = {"one": lambda: turns.append(1), "other": lambda: turns.append(2)}
+    found = interleaved(calls, 3, warm=False)
+    assert turns == [1, 2] * 3 and {name: len(seconds) for name, seconds in found.items()} == {"one": 3, "other": 3}
+
+
+def test_every_benchmark_has_its_table():
+    assert {file.name for file in TABLES.iterdir()} == {
+        f"{name}{suffix}" for name in benchmarks.BENCHMARKS for suffix in (".csv", ".json")
+    }
+
+
+def test_a_benchmark_that_there_is_not_is_refused(tmp_path):
+    with pytest.raises(ArgumentError, match="only must be one or more of circuit_sweep, .*; got 'other'"):
+        benchmarks.main(benchmarks.BenchmarksConfig(tmp_path, only=("gram_draws", "other")))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_script_refuses_in_a_sentence(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["script", "--output", str(tmp_path), "--lengths", "3"])
+    with pytest.raises(SystemExit) as exit:
+        run_script(circuit_sweep.main, circuit_sweep.CircuitSweepConfig, circuit_sweep.__doc__)
+    assert exit.value.code == 2
+    assert "lengths must be from 4 to" in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+# The rivals are worthy: they solve the same equations, and their times are right.
+
+
+@jax.jit
+def of_the_package(task_loss, three):
+    """Loss of the circuit with its gradient and Hessian by the three."""
+    places = jnp.asarray([COORDINATES.index(name) for name in CIRCUIT])
+
+    def value(three):
+        return task_loss(jnp.zeros(len(COORDINATES)).at[places].set(three))
+
+    return value(three), jax.grad(value)(three), jax.hessian(value)(three)
+
+
+@pytest.mark.parametrize("length", [2, 5, 1000])
+@pytest.mark.parametrize("theta", [[0.0, 0.0, 0.0], [0.3, 0.8, 0.6], [4.0, 9.0, 1.0]])
+def test_the_equations_of_the_rival_are_those_of_the_package(length, theta):
+    ours = of_the_package(reduced_loss(Task(length), "circuit"), jnp.asarray(theta))
+    theirs = (equation(theta, length) for equation in (loss, gradient, hessian))
+    for one, other in zip(theirs, ours, strict=True):
+        # differences of numbers of the order of 1
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("times", [circuit_times, plain_circuit_times])
+def test_the_times_of_the_rival_are_right(times):
+    for row in sweep([Point(Task(length), "circuit") for length in (8, 4096)]):
+        assert times(row.context_length, 1e-9)[row.measure] == pytest.approx(row.time, rel=1e-7)
+
+
+@pytest.mark.parametrize("solver", ["LSODA", "Radau"])
+def test_rivals_of_the_subspace_are_right_and_can_be_given_up(solver):
+    rows = sweep([Point(Task(6), "subspace")])
+    times = subspace_sweep.rival_times(Task(6), solver, 1e-8)
+    for row in rows:
+        assert times[row.measure] == pytest.approx(row.time, rel=1e-6)
+    assert all(map(math.isnan, subspace_sweep.rival_times(Task(6), solver, 1e-8, patience=0.0).values()))
+
+
+@pytest.mark.slow
+def test_kvaerno_is_right(capsys):
+    answer = kvaerno.main(kvaerno.KvaernoConfig(6, tolerance=1e-7))
+    assert json.loads(capsys.readouterr().out) == answer
+    for row in sweep([Point(Task(6), "subspace")]):
+        assert answer["times"][row.measure] == pytest.approx(row.time, rel=1e-6)
+
+
+# The scripts run.
+
+
+def test_circuit_sweep_runs(tmp_path, made):
+    config = circuit_sweep.CircuitSweepConfig(
+        tmp_path, lengths=5, longest=50, rival_lengths=2, rival_longest=50, rounds=1, commands=1
+    )
+    circuit_sweep.main(config)
+    rows = made("circuit_sweep")
+    assert column(rows, "what") == ["sweep", "solve_flows", "LSODA", "solve_ivp", "command"]
+    assert column(rows, "lengths") == [5, 5, 2, 2, 5]
+    assert only(rows, "over_sweep", what="sweep") == 1
+    assert all(row["largest_error"] < 1e-6 for row in rows)
+
+
+@pytest.mark.parametrize("count, last", [(4, 7), (10, 50), (500, 10**9)])
+def test_lengths_are_distinct(count, last):
+    lengths = circuit_sweep.distinct_lengths(4, last, count)
+    assert len(set(lengths)) == count and lengths == sorted(lengths) and (lengths[0], lengths[-1]) == (4, last)
+
+
+def test_loss_cost_runs(tmp_path, made):
+    config = loss_cost.LossCostConfig(
+        tmp_path, queries=("last",), linear=(600,), logarithmic=(600,), hessian=(), compared=600, starts=2, rounds=1
+    )
+    loss_cost.main(config)
+    rows = made("loss_cost")
+    assert column(rows, "form") == ["linear", "logarithmic"] and column(rows, "places") == [600, 512]
+    assert all(row["transcendentals"] >= row["places"] for row in rows)
+    assert rows[0]["error"] is None and rows[1]["error"] < 1e-11
+
+
+def test_subspace_sweep_runs(tmp_path, made):
+    config = subspace_sweep.SubspaceSweepConfig(
+        tmp_path, queries=("last",), lengths=0, single=(6,), rival=(6,), kvaerno=(), rounds=1
+    )
+    subspace_sweep.main(config)
+    rows = made("subspace_sweep")
+    assert column(rows, "what") == ["sweep", "LSODA", "Radau"]
+    assert all(row["error"] <= 1e-7 for row in rows)
+
+
+def test_warm_start_runs(tmp_path, made):
+    config = warm_start.WarmStartConfig(
+        tmp_path, context_length=4, models=("circuit",), queries=("last",), first=1, second=1
+    )
+    warm_start.main(config)
+    assert column(made("warm_start"), "start") == ["first", "second"]
+
+
+def test_gram_draws_runs(tmp_path, made):
+    config = gram_draws.GramDrawsConfig(
+        tmp_path, context_lengths=(2,), samples=70, widths=(8, 1_000), vector_widths=(8,), rounds=1, vector_rounds=1
+    )
+    gram_draws.main(config)
+    rows = made("gram_draws")
+    assert column(rows, "embedding_dim") == [8, 1_000, 8] and column(rows, "how") == ["law", "law", "vectors"]
+
+
+def test_explicit_vectors_give_as_many_gram_matrices_as_asked_for(key):
+    drawn = gram_draws.explicit_gram_matrices(Task(2, 8, "isotropic"), key, 70)
+    assert drawn.tokens.shape == (70, 4, 4) and drawn.rotated.shape == (70, 5, 5)
+    assert len(np.unique(np.asarray(drawn.tokens)[:, 0, 1])) == 70
+
+
+# What the README says is in the committed tables: a bound that holds, and is not far from what was measured.
+
+
+def told(sentence):
+    """The numbers that stand in the README in the places of `#`."""
+    (found,) = re.findall(re.escape(sentence).replace(r"\#", r"([0-9.]+)"), TOLD)
+    return [float(number) for number in ([found] if isinstance(found, str) else found)]
+
+
+def assert_below(value, bound):
+    assert value < bound < 3 * value
+
+
+def assert_above(value, bound):
+    assert bound < value < 3 * bound
+
+
+def test_claims_of_the_circuit(committed):
+    rows = committed("circuit_sweep")
+    assert only(rows, "lengths", what="sweep") == 10_000 and only(rows, "longest", what="sweep") == 10**9
+    warm, cold = told(
+        "each solved on its own, take less than # s, "
+        "and the whole `sweep` from an empty cache to its figure less than # s"
+    )
+    assert_below(only(rows, "seconds", what="sweep"), warm)
+    assert_below(only(rows, "seconds", what="command"), cold)
+    tuned, usual = told(
+        "takes more than # times as long for each length; as it is usually written, with `solve_ivp`, more than # times"
+    )
+    assert_above(only(rows, "over_sweep", what="LSODA"), tuned)
+    assert_above(only(rows, "over_sweep", what="solve_ivp"), usual)
+    ours = only(rows, "largest_error", what="sweep")
+    assert ours < 1e-7
+    # no rival is asked for more than it needs
+    assert ours / 4 < only(rows, "largest_error", what="LSODA") <= ours
+    assert only(rows, "largest_error", what="solve_ivp") > ours / 4
+
+
+def test_claims_of_the_loss(committed):
+    rows = committed("loss_cost")
+    (milliseconds, over) = told(
+        "takes less than # ms at N = 10⁹ (query uniform), and never more than # times what it takes at N = 10³"
+    )
+    gradient = {"form": "logarithmic", "what": "gradient"}
+    assert_below(1e3 * only(rows, "seconds", query="uniform", context_length=10**9, **gradient), milliseconds)
+    assert max(column(rows, "over_first", **gradient)) <= over
+    assert min(column(rows, "context_length", **gradient)) == 10**3
+    assert max(column(rows, "over_first", form="logarithmic")) <= 4
+    for query in ("last", "uniform"):
+        half, whole = (only(rows, "seconds", query=query, form="linear", context_length=n) for n in (400_000, 800_000))
+        assert whole / half <= 2.3
+    errors = [row["error"] for row in rows if row["error"] is not None]
+    assert errors and max(errors) < 1e-10
+
+
+def test_claims_of_the_subspace(committed):
+    rows = committed("subspace_sweep")
+    (seconds,) = told("takes less than # s with the query uniform, from an empty cache")
+    assert_below(only(rows, "seconds", what="command", query="uniform"), seconds)
+    assert column(rows, "points", what="command") == [60] * len(column(rows, "points", what="command"))
+    lsoda, stock = told("takes more than # times as long, and diffrax's Kvaerno5 more than # times")
+    at = {"context_length": 64, "start": "warm"}
+    assert_above(min(column(rows, "over_sweep", what="LSODA", **at)), lsoda)
+    assert_above(min(column(rows, "over_sweep", what="Kvaerno5", **at)), stock)
+    assert all(row["error"] <= 1e-7 for row in rows if row["what"] in ("sweep", "LSODA", "Radau"))
+
+
+def test_claims_of_starting(committed):
+    rows = committed("warm_start")
+    (seconds,) = told("answers in less than # s the second time, imports included")
+    assert_below(max(column(rows, "seconds", start="second")), seconds)
+    for row in rows:
+        assert row["share_of_imports"] <= 1
+
+
+def test_claims_of_the_draws(committed):
+    rows = committed("gram_draws")
+    (over,) = told("takes at most # times as long at D = 1,000,000 as at D = 64")
+    assert max(column(rows, "over_narrowest", how="law", embedding_dim=1_000_000)) <= over
+    assert set(column(rows, "samples")) == {2048}
+    (vectors,) = told("explicit vectors it takes more than # times as long already at D = 4,096")
+    assert_above(min(column(rows, "over_narrowest", how="vectors", embedding_dim=4_096)), vectors)
