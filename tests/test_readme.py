@@ -87,6 +87,35 @@ def test_the_times_told_of_the_order_are_those_of_the_table():
     assert f"has halved at {times['orthonormal', 'loss']} and {times['isotropic', 'loss']}" in TOLD
 
 
+def test_what_is_told_of_long_contexts_is_in_the_tables():
+    folder = ROOT / "figures" / "asymptotics"
+    series = ("model", "query", "measure", "threshold")
+    last = {tuple(row[name] for name in series): row for row in read_table(folder / "times.csv")}
+    laws = {tuple(row[name] for name in series): row for row in read_table(folder / "laws.csv")}
+    # rows are in the order of N: what remains is the last one of each series
+    slopes = {tuple(row[name] for name in series): row for row in read_table(folder / "slopes.csv")}
+    assert {row["context_length"] for row in last.values()} == {10**9}
+    below = {key: 1 - row["slope_per_limit"] for key, row in slopes.items()}
+    loss, beta = (100 * below.pop(("subspace", "last", measure, 0.5)) for measure in ("loss", "beta_2"))
+    assert f"but for the loss ({loss:.1f} % below) and `beta_2` ({beta:.1f} % below) of the nineteen" in TOLD
+    furthest = math.ceil(1000 * max(abs(x) for x in below.values())) / 10
+    assert f"the slopes are within {furthest:g} % of the predicted ones" in TOLD
+    away = [100 * abs(laws[key]["time_per_law"] - 1) for key in slopes]
+    assert f"T itself is then still {math.floor(min(away))} to {math.ceil(max(away))} % from its law" in TOLD
+    reached = [row["time_per_law"] for key, row in laws.items() if key[:2] == ("circuit", "last")]
+    assert max(abs(ratio - 1) for ratio in reached) < 1e-7 and "within 10⁻⁷ of its limits" in TOLD
+    three, nineteen = (last[model, "last", "alpha_3", 0.5]["time"] for model in ("circuit", "subspace"))
+    assert f"comes {three / nineteen:.1f} times earlier at N = 10⁹" in TOLD
+    assert f"T/N tends to {laws['subspace', 'uniform', 'gamma_3', 0.4]['constant']:.4f} at threshold 0.4" in TOLD
+    per_length = {
+        row["context_length"]: row["time_per_length"]
+        for row in read_table(folder / "times.csv")
+        if tuple(row[name] for name in series) == ("subspace", "uniform", "gamma_3", 0.5)
+    }
+    grown = per_length[10**9] - per_length[10**8]
+    assert f"it grows by {grown:.1f} per decade, and is {per_length[10**9]:.0f} at N = 10⁹" in TOLD
+
+
 def test_the_deviations_told_are_those_of_the_table():
     ends, largest = {}, 0.0
     for inputs in ("orthonormal", "isotropic"):
