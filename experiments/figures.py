@@ -11,8 +11,7 @@ from experiments import (
     emergence_order,
     reduced_vs_full,
 )
-from experiments.recorder import run_script
-from induction_dynamics.errors import ArgumentError
+from experiments.recorder import chosen, run_script
 
 EXPERIMENTS = {
     "emergence_order": lambda folder: emergence_order.main(emergence_order.OrderConfig(folder)),
@@ -44,10 +43,7 @@ def main(config: FiguresConfig) -> None:
     Raises:
         ArgumentError: there is no such experiment; nothing was run.
     """
-    if unknown := [name for name in config.only if name not in EXPERIMENTS]:
-        raise ArgumentError("only", unknown[0], f"one or more of {', '.join(EXPERIMENTS)}")
-    for name in config.only or EXPERIMENTS:
-        print(f"{name} ...", flush=True)
+    for name in chosen(config.only, EXPERIMENTS):
         EXPERIMENTS[name](config.output / name)
 
 

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,23 @@ def run_script(main: Callable[[Any], object], config: type[Any], description: st
     except (ArgumentError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+
+
+def chosen(only: Sequence[str], known: Collection[str]) -> Iterator[str]:
+    """The names asked for, or all, each told of as its turn comes.
+
+    Args:
+        only: what is asked for; nothing for all.
+        known: what there is.
+
+    Raises:
+        ArgumentError: there is no such name; told before the first one's turn.
+    """
+    if unknown := [name for name in only if name not in known]:
+        raise ArgumentError("only", unknown[0], f"one or more of {', '.join(known)}")
+    for name in only or known:
+        print(f"{name} ...", flush=True)
+        yield name
 
 
 def settings(config: Any) -> dict[str, Any]:

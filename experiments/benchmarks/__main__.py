@@ -4,8 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from experiments.benchmarks import circuit_sweep, gram_draws, loss_cost, subspace_sweep, warm_start
-from experiments.recorder import run_script
-from induction_dynamics.errors import ArgumentError
+from experiments.recorder import chosen, run_script
 
 BENCHMARKS = {
     "circuit_sweep": lambda folder: circuit_sweep.main(circuit_sweep.CircuitSweepConfig(folder)),
@@ -36,10 +35,7 @@ def main(config: BenchmarksConfig) -> None:
     Raises:
         ArgumentError: there is no such benchmark; nothing was run.
     """
-    if unknown := [name for name in config.only if name not in BENCHMARKS]:
-        raise ArgumentError("only", unknown[0], f"one or more of {', '.join(BENCHMARKS)}")
-    for name in config.only or BENCHMARKS:
-        print(f"{name} ...", flush=True)
+    for name in chosen(config.only, BENCHMARKS):
         BENCHMARKS[name](config.output)
 
 

@@ -187,27 +187,29 @@ def solve_flows(
         followed = follow([tasks[place] for place in several], horizon, levels, accuracy)
         runs.update(zip(several, followed, strict=True))
     others = [place for place in range(len(tasks)) if place not in runs]
-    if not others:
-        return [runs[place] for place in range(len(tasks))]
-    left = [tasks[place] for place in others]
-    losses = [reduced_loss(task, model, samples=samples, seed=seed) for task in left]
-    run = Run(
-        loss=jax.tree.map(lambda *leaves: jnp.stack(leaves), *losses),
-        horizon=jnp.asarray([horizon * float(task.context_length) ** 2 for task in left]),
-        start=jnp.asarray([(start or {}).get(name, 0.0) for name in COORDINATES]),
-        directions=jnp.asarray(_directions(losses[0], left[0].rotation, names)),
-        levels=levels,
-    )
-    steps = min(horizon * max(task.context_length for task in left) ** 2 + 1024, _EXPLICIT_STEPS + 1)
-    if closed or steps > _EXPLICIT_STEPS:
-        solved = collocate(run, jnp.asarray(_TIGHTER["collocation"] * accuracy), _IMPLICIT_STEPS)
-        degree = STAGES
-    else:
-        kind = "sampled" if left[0].inputs == "isotropic" else "explicit"
-        solved = march(run, jnp.asarray(_TIGHTER[kind] * accuracy), power_of_two(int(steps)))
-        degree = EXPLICIT_DEGREE
-    runs.update(zip(others, trajectories(run.loss, solved, degree), strict=True))
+    if others:
+        left = [tasks[place] for place in others]
+        losses = [reduced_loss(task, model, samples=samples, seed=seed) for task in left]
+        run = Run(
+            loss=jax.tree.map(lambda *leaves: jnp.stack(leaves), *losses),
+            horizon=jnp.asarray([horizon * float(task.context_length) ** 2 for task in left]),
+            start=jnp.asarray([(start or {}).get(name, 0.0) for name in COORDINATES]),
+            directions=jnp.asarray(_directions(losses[0], left[0].rotation, names)),
+            levels=levels,
+        )
+        runs.update(zip(others, _solve(run, left, closed, horizon, accuracy), strict=True))
     return [runs[place] for place in range(len(tasks))]
+
+
+def _solve(run: Run, tasks: Sequence[Task], closed: bool, horizon: float, accuracy: float) -> list[Trajectory]:
+    """By collocation what is in closed form, or too long for explicit steps."""
+    steps = min(horizon * max(task.context_length for task in tasks) ** 2 + 1024, _EXPLICIT_STEPS + 1)
+    if closed or steps > _EXPLICIT_STEPS:
+        nodes = collocate(run, jnp.asarray(_TIGHTER["collocation"] * accuracy), _IMPLICIT_STEPS)
+        return trajectories(run.loss, nodes, STAGES)
+    kind = "sampled" if tasks[0].inputs == "isotropic" else "explicit"
+    nodes = march(run, jnp.asarray(_TIGHTER[kind] * accuracy), power_of_two(int(steps)))
+    return trajectories(run.loss, nodes, EXPLICIT_DEGREE)
 
 
 def _directions(loss: ReducedLoss, rotation: float, names: Sequence[str]) -> Float[np.ndarray, "19 moving"]:

@@ -164,7 +164,7 @@ def follow(tasks: Sequence[Task], horizon: float, levels: Levels, accuracy: floa
                     coordinates=coordinates,
                     loss=loss[place, records],
                     off_subspace=np.zeros(records.stop),
-                    outcome="emerged" if stopped[place] else "solver_failed" if failed[place] else "horizon_reached",
+                    outcome=_outcome(stopped[place], failed[place]),
                     degree=STAGES,
                 )
         waiting = np.array([run for run in waiting.tolist() if runs[run].outcome == "solver_failed"], int)
@@ -200,7 +200,7 @@ def trajectories(losses: ReducedLoss, nodes: Nodes, degree: int) -> list[Traject
     for run, count in enumerate(counts):
         length = degree * int(count) + 1
         finite = np.isfinite(values[run, :length]) & np.isfinite(coordinates[run, :length]).all(axis=1)
-        outcome = "emerged" if nodes.stopped[run] else "solver_failed" if nodes.failed[run] else "horizon_reached"
+        outcome = _outcome(nodes.stopped[run], nodes.failed[run])
         if not finite.all():
             outcome = "nonfinite"
             length = (max(int(np.argmin(finite)), 1) - 1) // degree * degree + 1
@@ -215,6 +215,10 @@ def trajectories(losses: ReducedLoss, nodes: Nodes, degree: int) -> list[Traject
             )
         )
     return runs
+
+
+def _outcome(stopped: bool | np.bool_ | Array, failed: bool | np.bool_ | Array) -> str:
+    return "emerged" if stopped else "solver_failed" if failed else "horizon_reached"
 
 
 def levels_of(stop: Sequence[tuple[str, float]]) -> Levels:

@@ -43,7 +43,10 @@ def off_the_plateau(model, query, measure, threshold):
         return time_to(lambda a, b: [b * math.exp(a) / 4, math.exp(a) / 4], index, threshold, [0, 0])
     if query == "last":
         return time_to(lambda a: [math.exp(a) / 8], index, threshold, [0])
-    pushes = lambda a, b, g: [g * b * math.exp(a) / 4, g * math.exp(a) / 4, b * math.exp(a) / 8]  # noqa: E731
+
+    def pushes(a, b, g):
+        return [g * b * math.exp(a) / 4, g * math.exp(a) / 4, b * math.exp(a) / 8]
+
     return time_to(pushes, index, threshold, [0, 0, 0.5])
 
 
