@@ -31,7 +31,8 @@ LAYERS = (
     {"checkpoints"},
     {"training"},
     {"scaling.laws", "scaling.limits"},
-    {"scaling.sweep", "scaling.__init__"},
+    {"scaling.sweep", "scaling.plan", "scaling.ledger", "scaling.workers", "scaling.study", "scaling.curves"}
+    | {"scaling.labelled", "scaling.__init__"},
     {"plotting"},
     {"cli"},
     {"__main__"},

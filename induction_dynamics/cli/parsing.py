@@ -9,7 +9,6 @@ from typing import Any, Generic, TypeVar, get_type_hints
 
 import tyro
 
-from induction_dynamics.cli.options import AnyOptions
 from induction_dynamics.cli.refusal import Refusal
 from induction_dynamics.cli.values import quoted
 
@@ -18,7 +17,7 @@ PROGRAM = "induction-dynamics"
 _MARK = "DESCRIPTION"
 _NONE = "; got no value."
 
-OptionsT = TypeVar("OptionsT", bound=AnyOptions)
+OptionsT = TypeVar("OptionsT")
 
 
 @dataclasses.dataclass(frozen=True)
