@@ -10,9 +10,10 @@ from typing import Any
 import jax
 
 from experiments.recorder import record, run_script, settings
-from induction_dynamics.cli.document import build, fit_rows, versions
+from induction_dynamics.cli.document import build, fit_rows
 from induction_dynamics.cli.progress import progress
 from induction_dynamics.plotting.emergence_times import plot_emergence_times
+from induction_dynamics.provenance import versions
 from induction_dynamics.scaling.sweep import Point, sweep
 from induction_dynamics.task import Task
 

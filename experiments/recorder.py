@@ -11,9 +11,10 @@ from typing import Any
 import tyro
 from matplotlib.figure import Figure
 
-from induction_dynamics.cli.document import as_csv, as_json, versions
+from induction_dynamics.cli.document import as_csv, as_json
 from induction_dynamics.cli.folder import CONFIG, pictures, text, write_all
 from induction_dynamics.errors import ArgumentError
+from induction_dynamics.provenance import versions
 
 DIGITS = 10
 """Digits kept of a number: more than any solver here is right to, fewer than differ between machines."""

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.recorder import settings
-from induction_dynamics.cli.document import as_csv, as_json, versions
+from induction_dynamics.cli.document import as_csv, as_json
 from induction_dynamics.cli.folder import text, write_all
+from induction_dynamics.provenance import versions
 
 _DIGITS = 4  # of a time, of which the first two are sure
 _LEAST = 0.1  # seconds that a measurement lasts

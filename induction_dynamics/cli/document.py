@@ -2,27 +2,22 @@
 
 import csv
 import dataclasses
-import importlib.metadata
 import io
 import json
 import math
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from induction_dynamics import __version__
-from induction_dynamics.cli.options import REDUCED_MODELS, AnyOptions
+from induction_dynamics.cli.options import AnyOptions
+from induction_dynamics.provenance import versions
 
 if TYPE_CHECKING:
-    from induction_dynamics.scaling.laws import LawFit
     from induction_dynamics.scaling.sweep import Row
 
 SCHEMA_VERSION = 1
-GROUP: tuple[str, ...] = ("model", "inputs", "query", "measure", "threshold")
 
 # Where an answer goes and how it is shown is not part of what was computed; a range is kept as its context lengths.
 _LEFT_OUT = ("output", "save_weights", "json", "quiet", "first", "last", "per_decade")
-_LIBRARIES = ("jax", "jaxlib", "diffrax", "optax", "numpy", "scipy")
 
 
 def configuration(options: AnyOptions, device_kind: str, context_lengths: Sequence[int] = ()) -> dict[str, Any]:
@@ -37,12 +32,6 @@ def configuration(options: AnyOptions, device_kind: str, context_lengths: Sequen
     if "context_lengths" in config:
         config["context_lengths"] = list(context_lengths)
     return config | {"device_kind": device_kind, "versions": versions()}
-
-
-def versions() -> dict[str, str]:
-    """Versions of everything that the numbers depend on."""
-    own = {"induction-dynamics": __version__, "python": platform.python_version()}
-    return own | {name: importlib.metadata.version(name) for name in _LIBRARIES}
 
 
 def same_options(config: Any, other: Any) -> bool:
@@ -75,34 +64,15 @@ def build(
     return _finite(document)
 
 
-def fit_rows(rows: "Sequence[Row]") -> tuple[list[dict[str, Any]], list[str], list[str]]:
-    """Laws fitted to every curve of a sweep.
+def fit_rows(rows: "Sequence[Row | Mapping[str, Any]]") -> tuple[list[dict[str, Any]], list[str], list[str]]:
+    """Laws fitted to every curve of a sweep, curves being told apart as `curves.group` does by default.
 
     Returns:
         The fits; a line of words for every curve; and a note for every curve that could not be fitted.
     """
-    from induction_dynamics.errors import ArgumentError
-    from induction_dynamics.scaling.laws import describe_fits, fit_laws
+    from induction_dynamics.scaling.curves import fit_curves, group
 
-    curves: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        curves.setdefault(tuple(getattr(row, name) for name in GROUP), []).append(row)
-    fits, words, notes = [], [], []
-    for key, curve in curves.items():
-        group = dict(zip(GROUP, key, strict=True))
-        noise_free = group["model"] in REDUCED_MODELS and group["inputs"] == "orthonormal"
-        title = f"{group['model']}, {group['measure']} at {group['threshold']:g}"
-        if len({row.query for row in rows}) > 1:
-            title = f"query {group['query']}, {title}"
-        lengths, times = [row.context_length for row in curve], [row.time for row in curve]
-        try:
-            found = fit_laws(lengths, times, noise_free=noise_free)
-        except ArgumentError as error:
-            notes.append(f"{title}: no law fitted, which takes {error.allowed}.")
-            continue
-        fits += [_fit(group, fit) for fit in found]
-        words.append(f"{title}: {describe_fits(found, noise_free=noise_free)}")
-    return fits, words, notes
+    return fit_curves(group([row if isinstance(row, Mapping) else vars(row) for row in rows]))
 
 
 def as_json(value: Any) -> str:
@@ -127,18 +97,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _fit(group: dict[str, Any], fit: "LawFit") -> dict[str, Any]:
-    return group | {
-        "law": fit.law,
-        "parameters": {name: dataclasses.asdict(interval) for name, interval in fit.parameters.items()},
-        "confidence": fit.confidence,
-        "points": fit.points,
-        "censored": fit.censored,
-        "aicc": fit.aicc,
-        "preferred": fit.preferred,
-    }
 
 
 def _flat(options: Any) -> dict[str, Any]:

@@ -148,8 +148,8 @@ def follow(tasks: Sequence[Task], horizon: float, levels: Levels, accuracy: floa
         blocks = [waiting[first : first + _BLOCK] for first in range(0, len(waiting), _BLOCK)]
 
         def solve(block: np.ndarray, most: int = most) -> circuit_flow.CircuitNodes:
-            # Of few sizes, since each is compiled anew.
-            batch = lengths[np.resize(block, power_of_two(max(len(block), 16)))]
+            # Of one size, which is compiled once, and in which no run's digits depend on its companions.
+            batch = lengths[np.resize(block, _BLOCK)]
             return circuit_flow.solve_circuit_last(batch, horizon * batch**2, asked, accuracy, most)
 
         for block, nodes in zip(blocks, _side_by_side(solve, blocks), strict=True):

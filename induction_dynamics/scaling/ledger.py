@@ -429,6 +429,8 @@ def _sound(path: Path, shown: str = "") -> Iterator[sqlite3.Connection]:
 
 
 def _entries(connection: sqlite3.Connection) -> Iterator[tuple[str, Entry]]:
-    for key, configuration, crossings, *rest, provenance in connection.execute("SELECT * FROM points"):
+    for row in connection.execute("SELECT * FROM points"):
+        key, configuration, crossings, outcome, reason, started, seconds, provenance = row
         found = tuple(Emergence(*crossing) for crossing in json.loads(crossings))
-        yield key, Entry(point_of(json.loads(configuration)), found, *rest, json.loads(provenance))
+        point = point_of(json.loads(configuration))
+        yield key, Entry(point, found, outcome, reason, started, seconds, json.loads(provenance))

@@ -8,6 +8,7 @@ from induction_dynamics.dynamics.flow import ACCURACY, check_accuracy, solve_flo
 from induction_dynamics.dynamics.trajectory import Trajectory
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.reduced.loss import ACTIVE, check_length, has_closed_form, number_of_places
+from induction_dynamics.reduced.mesh import EXACT
 from induction_dynamics.task import Task
 from induction_dynamics.training.gradient_descent import check_width, train
 
@@ -167,18 +168,31 @@ def _run_batches(
 ) -> Iterator[tuple[list[int], list[Trajectory]]]:
     tell = on_progress or (lambda done, total, words: None)
     done = 0
-    for batch in _batches(points):
-        words = _words([points[place] for place in batch])
+    for places in batches(points):
+        batch = [points[place] for place in places]
+        words = describe_batch(batch)
         tell(done, len(points), words)
-        if points[batch[0]].model == "full":
-            trajectories = [
-                _train(points[batch[0]], stop, lambda more, at=done, words=words: tell(at, len(points), words + more))
-            ]
-        else:
-            trajectories = _solve([points[place] for place in batch], stop)
-        yield batch, trajectories
-        done += len(batch)
+        yield places, run_batch(batch, stop, lambda more, at=done, words=words: tell(at, len(points), words + more))
+        done += len(places)
         tell(done, len(points), words)
+
+
+def run_batch(
+    points: Sequence[Point], stop: Sequence[tuple[str, float]], tell: Callable[[str], None] | None = None
+) -> list[Trajectory]:
+    """The runs of one batch, side by side.
+
+    The arrays have the same shapes however many points there are, so that the digits of a point's run do not depend on
+    its companions.
+
+    Args:
+        points: as put together by `batches`.
+        stop: measures and thresholds after whose crossing a run ends; without any it goes on to its horizon.
+        tell: called now and then from within a training with words on how far it is.
+    """
+    if points[0].model == "full":
+        return [_train(points[0], stop, tell or (lambda words: None))]
+    return _solve(points, stop)
 
 
 def _train(point: Point, stop: Sequence[tuple[str, float]], tell: Callable[[str], None]) -> Trajectory:
@@ -196,17 +210,21 @@ def _train(point: Point, stop: Sequence[tuple[str, float]], tell: Callable[[str]
 
 def _solve(points: Sequence[Point], stop: Sequence[tuple[str, float]]) -> list[Trajectory]:
     first = points[0]
-    # A width of a power of two, filled up with the last point, so that few widths are ever compiled.
-    width = 1 << (len(points) - 1).bit_length()
-    tasks = [point.task for point in points] + [points[-1].task] * (width - len(points))
+    # The circuit's own solver fills up its batches by itself.
+    missing = 0 if _followed(first) else _width(first) - len(points)
+    tasks = [point.task for point in points] + [points[-1].task] * missing
     # None where nothing is random
     samples, seed = first.samples or 1, first.seed or 0
     options = {"horizon": first.horizon, "samples": samples, "seed": seed, "accuracy": first.accuracy}
     return solve_flows(tasks, first.model, stop=stop, **options)[: len(points)]
 
 
-def _batches(points: Sequence[Point]) -> Iterator[list[int]]:
-    """Places of points to be computed side by side: alike but for N, and of like N."""
+def batches(points: Sequence[Point]) -> Iterator[list[int]]:
+    """Places of points to be computed side by side: alike but for N, and of like N.
+
+    Args:
+        points: in any order.
+    """
     groups: dict[object, list[int]] = {}
     for place, point in enumerate(points):
         groups.setdefault(_companions(place, point), []).append(place)
@@ -221,17 +239,29 @@ def _companions(place: int, point: Point) -> object:
     if point.model == "full" or not has_closed_form(task, point.model):
         return place
     alike = (point.model, task.inputs, task.query, task.rotation, point.horizon, point.accuracy)
-    return *alike, number_of_places(task, point.model)
+    return *alike, _followed(point), number_of_places(task, point.model)
+
+
+def _followed(point: Point) -> bool:
+    """Whether the circuit's own solver runs it, which starts from two pairs."""
+    task = point.task
+    closed = point.model == "circuit" and has_closed_form(task, point.model)
+    return closed and task.query == "last" and task.context_length > 1
 
 
 def _width(point: Point) -> int:
-    """How many points side by side: numbers held at once, and the steps that the slowest makes the others take."""
-    if point.model == "circuit":
-        return 2048 if point.task.query == "last" else 8
-    return 4
+    """How many points side by side.
+
+    On a logarithmic mesh, and of Gram matrices, one alone keeps the machine busy, and none waits for the slowest.
+    """
+    if _followed(point):
+        return 2048
+    exact = has_closed_form(point.task, point.model) and number_of_places(point.task, point.model) <= max(EXACT)
+    return 4 if exact else 1
 
 
-def _words(points: Sequence[Point]) -> str:
+def describe_batch(points: Sequence[Point]) -> str:
+    """What a batch is, in a few words."""
     lengths = [point.task.context_length for point in points]
     span = f"N = {lengths[0]}" if len(lengths) == 1 else f"N = {lengths[0]} to {lengths[-1]}"
     return f"{points[0].model}, query {points[0].task.query}, {span}"

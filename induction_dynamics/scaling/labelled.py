@@ -1,0 +1,338 @@
+"""The results of a sweep folder as one labelled array, and as a file of it for others: netCDF or CSV.
+
+Nothing is in either that differs between two runs of the same sweep, such as a date or how long it took: the file of a
+sweep that was interrupted and resumed is that of one that was not, byte for byte.
+"""
+
+import collections
+import contextlib
+import csv
+import dataclasses
+import io
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from induction_dynamics import __version__
+from induction_dynamics.dynamics.emergence import LOSS, MEASURES
+from induction_dynamics.errors import ArgumentError
+from induction_dynamics.pseudo_parameters import COORDINATES
+from induction_dynamics.scaling.ledger import Entry, configuration_of, read_ledger, read_runs
+from induction_dynamics.scaling.sweep import MODELS, Row
+from induction_dynamics.task import INPUTS, QUERIES
+
+if TYPE_CHECKING:
+    import xarray
+
+SCHEMA_VERSION = 1
+"""Of the dataset: its dimensions, variables and attributes."""
+
+COLUMNS = (*(field.name for field in dataclasses.fields(Row)), "accuracy")
+"""Of the CSV file."""
+
+SUFFIXES = (".nc", ".csv")
+NOTHING_RANDOM = -1
+NOT_ASKED = -2
+MOST_CELLS = 10_000_000
+MOST_CELLS_PER_VALUE = 100
+MOST_REASONS = 5
+LONGEST_REASON = 200
+
+_ORDERS: dict[str, tuple[str, ...]] = {"model": MODELS, "inputs": INPUTS, "query": QUERIES, "measure": MEASURES}
+_ALWAYS = ("model", "inputs", "query", "context_length", "seed")
+_OPTIONS = ("rotation", "embedding_dim", "batch_size", "step", "samples", "horizon", "accuracy")
+_FLOW = {"units": "flow time", "comment": "of gradient descent: learning rate x steps / D"}
+_NO_EFFECT = "0 where it has no effect"
+_ATTRIBUTES: dict[str, dict[str, Any]] = {
+    "model": {"long_name": "model", "comment": "circuit and subspace are reduced flows, full is gradient descent"},
+    "inputs": {"long_name": "law of tokens and position vectors"},
+    "query": {"long_name": "which item is queried"},
+    "context_length": {"long_name": "N, item-label pairs", "comment": "the sequence has 2N + 1 tokens"},
+    "seed": {"long_name": "seed of whatever is random", "comment": f"{NOTHING_RANDOM} where nothing is"},
+    "rotation": {"long_name": "angle of M, which turns an item's position into its label's", "units": "degrees"},
+    "embedding_dim": {"long_name": "D, width of a token", "comment": "0 where nothing was run"},
+    "batch_size": {"long_name": "sequences per training step", "comment": _NO_EFFECT},
+    "step": {"long_name": "flow time per training step", "units": "flow time", "comment": _NO_EFFECT},
+    "samples": {"long_name": "Gram matrices in the loss of a reduced flow", "comment": _NO_EFFECT},
+    "horizon": {"long_name": "flow time at which a run is given up", "units": "N^2 of flow time"},
+    "accuracy": {"long_name": "relative error of times that the solver aims at", "comment": _NO_EFFECT},
+    "measure": {"long_name": "what emerges", "comment": f"a coordinate, or {LOSS}"},
+    "threshold": {
+        "long_name": f"value that a coordinate rises through; fraction of its start that {LOSS} falls through"
+    },
+    "coordinate": {"long_name": "coordinate of the weights in the invariant subspace"},
+    "time": {"long_name": "emergence time, of the first crossing", **_FLOW},
+    "outcome": {
+        "long_name": "emerged, or why there is no time",
+        "comment": "an empty word where nothing was run, or the measure and threshold were not asked for",
+    },
+    "sustained": {
+        "long_name": "whether the measure stayed beyond the threshold for the next 1 % of the run",
+        "flag_values": np.array([1, 0, -1, NOT_ASKED], np.int8),
+        "flag_meanings": "yes no unknown not_asked",
+    },
+    "run_time": {"long_name": "records of a run: time", **_FLOW},
+    "run_loss": {"long_name": "records of a run: loss"},
+    "run_off_subspace": {"long_name": "records of a run: fraction of the norm of the weights outside of the subspace"},
+    "run_coordinates": {"long_name": "records of a run: coordinates"},
+}
+
+_Axes = dict[str, list[Any]]
+_Places = dict[str, np.ndarray]
+
+
+class Written(NamedTuple):
+    """What has been written.
+
+    Args:
+        points: number of points, with those that failed.
+        rows: number of emergence times, with those that there were none of.
+        failed: number of points whose runs failed.
+    """
+
+    points: int
+    rows: int
+    failed: int
+
+
+def load_sweep(folder: str | os.PathLike[str], *, trajectories: bool = False) -> "xarray.Dataset":
+    """The results of a sweep folder as one labelled dataset; a sweep may be at work there.
+
+    Its dimensions are model, inputs, query, context_length, seed, measure and threshold, each with the values that
+    occur: names in the package's order, numbers ascending. An option of the points of which several values occur
+    (rotation in degrees, batch_size, step in flow time, samples, horizon in N^2 of flow time, accuracy) is a dimension
+    before measure, with 0 where it has no effect; one of which a single value occurs is an attribute of the dataset.
+    The embedding_dim D lies along inputs and context_length, and is a dimension only if it is not given by these.
+
+    Its variables are `time` (flow time; NaN where there is none), `outcome` (`emerged` or why there is no time; empty
+    where nothing was asked) and `sustained` (1 yes, 0 no, -1 unknown, -2 not asked). The seed is -1 where nothing is
+    random. Points that failed are counted in the attribute `failed_points`.
+
+    Args:
+        folder: folder of a sweep.
+        trajectories: also the records of the runs that were kept, NaN beyond the last of each: `run_time` (flow time),
+            `run_loss` and `run_off_subspace` of shape [point dimensions.., record], `run_coordinates` of shape
+            [point dimensions.., record, 19].
+
+    Raises:
+        ArgumentError: there is no ledger in the folder, it is damaged or foreign, or it holds no results; records are
+            wanted and were not kept; or the points are so scattered that the array would be all but empty.
+
+    Example:
+        >>> import tempfile
+        >>> from induction_dynamics import Emergence, Point, Task
+        >>> from induction_dynamics.scaling.ledger import Entry, open_ledger
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with open_ledger(folder) as ledger:
+        ...         for n, time in ((16, 1051.4), (64, 15206.6)):
+        ...             found = Emergence("alpha_3", 0.5, time, "emerged", sustained=True)
+        ...             ledger.put(Entry(Point(Task(n), "circuit"), (found,), "emerged"))
+        ...     ds = load_sweep(folder)
+        >>> curve = ds.time.sel(model="circuit", measure="alpha_3", threshold=0.5).squeeze(drop=True)
+        >>> curve.context_length.values.tolist(), curve.values.tolist()
+        ([16, 64], [1051.4, 15206.6])
+    """
+    return _labelled(folder, read_ledger(folder), trajectories)
+
+
+def write_sweep(folder: str | os.PathLike[str], to: str | os.PathLike[str], *, trajectories: bool = False) -> Written:
+    """Write the results of a sweep folder to a file, which is there whole or not at all; one that is there is replaced.
+
+    Args:
+        folder: folder of a sweep, which may be at work there.
+        to: path that ends in .nc (the dataset of `load_sweep` as netCDF 4) or .csv (a line for each emergence time
+            with all `COLUMNS`, empty where there is no value, and numbers with all their digits).
+        trajectories: also the records of the runs (.nc only).
+
+    Raises:
+        ArgumentError: the file cannot be written there, or see `load_sweep`; of these CSV takes scattered points.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from induction_dynamics import Emergence, Point, Task
+        >>> from induction_dynamics.scaling.ledger import Entry, open_ledger
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with open_ledger(folder) as ledger:
+        ...         found = Emergence("alpha_3", 0.5, 1051.4, "emerged", sustained=True)
+        ...         ledger.put(Entry(Point(Task(16), "circuit"), (found,), "emerged"))
+        ...     print(write_sweep(folder, Path(folder) / "results.csv"))
+        ...     print((Path(folder) / "results.csv").read_text().splitlines()[1])
+        Written(points=1, rows=1, failed=0)
+        16,34,orthonormal,last,90.0,circuit,alpha_3,0.5,1051.4,flow,emerged,True,,,,,12.0,1e-07
+    """
+    target = _target(to, trajectories)
+    entries = read_ledger(folder)
+    if Path(to).suffix == ".csv":
+        _check_results(folder, entries)
+        content = _as_csv(entries)
+    else:
+        content = _as_netcdf(_labelled(folder, entries, trajectories))
+    _write(target, to, content)
+    return Written(len(entries), sum(len(entry.crossings) for entry in entries), sum(entry.failed for entry in entries))
+
+
+def _labelled(folder: str | os.PathLike[str], entries: Sequence[Entry], trajectories: bool) -> "xarray.Dataset":
+    import xarray
+
+    _check_results(folder, entries)
+    labels = [_labels(entry) for entry in entries]
+    names = _dimensions(labels)
+    found = [(place, one) for place, entry in enumerate(entries) for one in entry.crossings]
+    axes, places = _axes({name: [label[name] or 0 for label in labels] for name in names})
+    own_axes, own_places = _axes({name: [getattr(one, name) for _, one in found] for name in ("measure", "threshold")})
+    shape = (*map(len, axes.values()), *map(len, own_axes.values()))
+    _check_dense(folder, math.prod(shape), len(found))
+
+    point = np.array([place for place, _ in found])
+    cells = (*(index[point] for index in places.values()), *own_places.values())
+    time, outcome, sustained = np.full(shape, np.nan), np.full(shape, "", object), np.full(shape, NOT_ASKED, np.int8)
+    time[cells] = [np.nan if one.time is None else one.time for _, one in found]
+    outcome[cells] = [one.outcome for _, one in found]
+    sustained[cells] = [-1 if one.sustained is None else int(one.sustained) for _, one in found]
+    values = {"time": time, "outcome": outcome, "sustained": sustained}
+
+    variables = {name: ((*axes, *own_axes), array, _ATTRIBUTES[name]) for name, array in values.items()}
+    coordinates: dict[str, Any] = {name: (name, axis, _ATTRIBUTES[name]) for name, axis in (axes | own_axes).items()}
+    if "embedding_dim" not in axes:
+        along = ("inputs", "context_length")
+        widths = np.zeros([len(axes[name]) for name in along], int)
+        widths[tuple(places[name] for name in along)] = [label["embedding_dim"] for label in labels]
+        coordinates["embedding_dim"] = along, widths, _ATTRIBUTES["embedding_dim"]
+    if trajectories:
+        variables |= _records(folder, entries, axes, places)
+        coordinates["coordinate"] = "coordinate", list(COORDINATES), _ATTRIBUTES["coordinate"]
+    return xarray.Dataset(variables, coordinates, _about(entries, labels, names))
+
+
+def _labels(entry: Entry) -> dict[str, Any]:
+    """The value of each option of a point; None where it has no effect."""
+    found = configuration_of(entry.point)
+    nothing = {"seed": NOTHING_RANDOM}
+    return {name: found.get(name, nothing.get(name)) for name in (*_ALWAYS, *_OPTIONS)}
+
+
+def _dimensions(labels: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The dimensions of points: those that are always there, and options of which several values occur."""
+
+    def values(*names: str) -> set[tuple[Any, ...]]:
+        return {tuple(one[name] for name in names) for one in labels}
+
+    given = len(values("inputs", "context_length", "embedding_dim")) == len(values("inputs", "context_length"))
+    options = [name for name in _OPTIONS if name != "embedding_dim" or not given]
+    # That an option has no effect on some points is told by their model, but for a few odd ones.
+    for nothing in ({(None,)}, set()):
+        names = [*_ALWAYS, *(name for name in options if len(values(name) - nothing) > 1)]
+        if len(values(*names)) == len(labels):
+            break
+    return names
+
+
+def _axes(values: Mapping[str, Sequence[Any]]) -> tuple[_Axes, _Places]:
+    """Of each dimension the labels in their order, and the place of each value among them."""
+    axes: _Axes = {}
+    places: _Places = {}
+    for name, column in values.items():
+        order = _ORDERS.get(name)
+        axes[name] = sorted(set(column), key=order.index if order else None)
+        numbers = {label: number for number, label in enumerate(axes[name])}
+        places[name] = np.array([numbers[value] for value in column], int)
+    return axes, places
+
+
+def _records(folder: str | os.PathLike[str], entries: Sequence[Entry], axes: _Axes, places: _Places) -> dict[str, Any]:
+    """The variables of the runs that were kept."""
+    runs = read_runs(folder)
+    kept = [(place, runs[entry.point]) for place, entry in enumerate(entries) if entry.point in runs]
+    if not kept:
+        raise ArgumentError("folder", str(folder), "one whose sweep kept records of its runs (--records)")
+    longest, held = max(len(run.time) for _, run in kept), sum(len(run.time) for _, run in kept)
+    shape = (*map(len, axes.values()), longest)
+    _check_dense(folder, math.prod(shape) * len(COORDINATES), held * len(COORDINATES))
+    variables = {}
+    for name in ("time", "loss", "off_subspace", "coordinates"):
+        more = ("coordinate",) if name == "coordinates" else ()
+        array = np.full((*shape, *[len(COORDINATES)] * len(more)), np.nan)
+        for place, run in kept:
+            array[(*(index[place] for index in places.values()), slice(len(run.time)))] = getattr(run, name)
+        variables[f"run_{name}"] = ((*axes, "record", *more), array, _ATTRIBUTES[f"run_{name}"])
+    return variables
+
+
+def _about(entries: Sequence[Entry], labels: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """Attributes of the dataset, among them the options that are no dimension."""
+    rest = [name for name in _OPTIONS if name not in names and name != "embedding_dim"]
+    single = {name: value for name in rest for value in {label[name] for label in labels} - {None}}
+    failed = [shorten(f"{one.outcome} {one.reason}", LONGEST_REASON) for one in entries if one.failed]
+    kinds = sorted(collections.Counter(failed).items(), key=lambda kind: (-kind[1], kind[0]))
+    told = [f"{count} x {words}" for words, count in kinds[:MOST_REASONS]]
+    more = [f"{len(kinds) - MOST_REASONS} other reasons"] if len(kinds) > MOST_REASONS else []
+    return {
+        "title": "Emergence of an induction head: when each coordinate of the weights crosses each threshold",
+        "source": f"induction-dynamics {__version__}",
+        "schema_version": SCHEMA_VERSION,
+        "references": "arXiv:2511.01033; the README of induction-dynamics defines all names",
+        "comment": "Times are flow time: of gradient descent, learning rate x steps / D.",
+        "failed_points": len(failed),
+        **({"failed_reasons": "; ".join(told + more)} if failed else {}),
+        **single,
+    }
+
+
+def _check_results(folder: str | os.PathLike[str], entries: Sequence[Entry]) -> None:
+    if not any(entry.crossings for entry in entries):
+        raise ArgumentError("folder", str(folder), "one whose sweep has run a point already")
+
+
+def _check_dense(folder: str | os.PathLike[str], cells: int, values: int) -> None:
+    if cells > MOST_CELLS and cells > MOST_CELLS_PER_VALUE * values:
+        allowed = f"one whose points fill a labelled array better ({cells:.1g} cells for {values} values)"
+        raise ArgumentError("folder", str(folder), f"{allowed}: a .csv file takes scattered ones")
+
+
+def _as_csv(entries: Sequence[Entry]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for entry in entries:
+        writer.writerows(entry.rows())
+    return text.getvalue().encode()
+
+
+def _as_netcdf(dataset: "xarray.Dataset") -> bytes:
+    packed = {"zlib": True, "complevel": 4}
+    # Words as arrays of characters: HDF5 compresses no words of any length, and keeps each by itself.
+    encoding = {name: packed | ({"dtype": "S1"} if name == "outcome" else {}) for name in dataset.data_vars}
+    # In memory, as HDF5 brings the process down if the disk is full when it lets go of a file.
+    file = io.BytesIO()
+    dataset.to_netcdf(file, engine="h5netcdf", encoding=encoding)
+    return file.getvalue()
+
+
+def _target(to: str | os.PathLike[str], trajectories: bool) -> Path:
+    """Where to write; through a link to what it stands for."""
+    target, suffix = Path(os.path.realpath(to)), Path(to).suffix
+    if suffix not in SUFFIXES or (target.exists() and not target.is_file()):
+        raise ArgumentError("to", os.fspath(to), f"the path of a file that ends in {' or '.join(SUFFIXES)}")
+    if trajectories and suffix != ".nc":
+        raise ArgumentError("to", os.fspath(to), "a path that ends in .nc where the records of runs are wanted too")
+    return target
+
+
+def _write(target: Path, to: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file under another name first, so that under its own it is whole also if this is cut short."""
+    new = target.with_name(f".{os.getpid()}.{target.name}")
+    try:
+        new.write_bytes(content)
+        os.replace(new, target)
+    except OSError as error:
+        allowed = f"the path of a file that can be written ({error.strerror or error})"
+        raise ArgumentError("to", os.fspath(to), allowed) from None
+    finally:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
