@@ -13,11 +13,11 @@ import jax
 
 from experiments.recorder import record, run_script
 from induction_dynamics.cli.progress import progress
-from induction_dynamics.cli.sweep import log_spaced
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting.asymptotics import plot_asymptotics
 from induction_dynamics.scaling.laws import local_log_slopes
 from induction_dynamics.scaling.limits import MEASURES, asymptotic_law
+from induction_dynamics.scaling.plan import log_spaced
 from induction_dynamics.scaling.sweep import Point, Row, sweep
 from induction_dynamics.task import Task
 

@@ -27,10 +27,14 @@ if TYPE_CHECKING:
     from induction_dynamics.pseudo_parameters import COORDINATES as COORDINATES
     from induction_dynamics.pseudo_parameters import lift as lift
     from induction_dynamics.pseudo_parameters import project as project
+    from induction_dynamics.scaling.labelled import load_sweep as load_sweep
     from induction_dynamics.scaling.laws import describe_fits as describe_fits
     from induction_dynamics.scaling.laws import fit_laws as fit_laws
     from induction_dynamics.scaling.laws import local_exponents as local_exponents
     from induction_dynamics.scaling.limits import asymptotic_law as asymptotic_law
+    from induction_dynamics.scaling.plan import Grid as Grid
+    from induction_dynamics.scaling.study import SweepResult as SweepResult
+    from induction_dynamics.scaling.study import run_sweep as run_sweep
     from induction_dynamics.scaling.sweep import Point as Point
     from induction_dynamics.scaling.sweep import sweep as sweep
     from induction_dynamics.task import Task as Task
@@ -51,7 +55,9 @@ _HOMES = {
     "COORDINATES": "pseudo_parameters",
     "Comparison": "training.comparison",
     "Emergence": "dynamics.emergence",
+    "Grid": "scaling.plan",
     "Point": "scaling.sweep",
+    "SweepResult": "scaling.study",
     "Task": "task",
     "Trajectory": "dynamics.trajectory",
     "Weights": "transformer.disentangled",
@@ -64,6 +70,7 @@ _HOMES = {
     "flow_time_of_steps": "dynamics.flow",
     "forward": "transformer.disentangled",
     "lift": "pseudo_parameters",
+    "load_sweep": "scaling.labelled",
     "load_weights": "weights_files",
     "local_exponents": "scaling.laws",
     "plot_asymptotics": "plotting.asymptotics",
@@ -78,6 +85,7 @@ _HOMES = {
     "project": "pseudo_parameters",
     "project_file": "weights_files",
     "project_files": "checkpoints",
+    "run_sweep": "scaling.study",
     "sample_sequences": "task",
     "save_weights": "weights_files",
     "solve_flow": "dynamics.flow",

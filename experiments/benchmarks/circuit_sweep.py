@@ -15,10 +15,10 @@ import numpy as np
 from experiments.benchmarks.lsoda import circuit_times, plain_circuit_times
 from experiments.benchmarks.stopwatch import interleaved, keep, process, spread
 from experiments.recorder import run_script
-from induction_dynamics.cli.sweep import log_spaced
 from induction_dynamics.dynamics.emergence import DEFAULT_MEASURES, crossings_of_all
 from induction_dynamics.dynamics.flow import ACCURACY, solve_flows
 from induction_dynamics.errors import ArgumentError
+from induction_dynamics.scaling.plan import log_spaced
 from induction_dynamics.scaling.sweep import Point, sweep
 from induction_dynamics.task import Task
 

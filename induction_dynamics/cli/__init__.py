@@ -11,15 +11,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from induction_dynamics import __version__
-from induction_dynamics.cli import compare, project, simulate, sweep, train
+from induction_dynamics.cli import compare, export, fit, plot, project, simulate, status, sweep, train
 from induction_dynamics.cli.compile_cache import harmless_cache
+from induction_dynamics.cli.completion import command_for
 from induction_dynamics.cli.computing import refuse_faulty_jax
 from induction_dynamics.cli.parsing import PROGRAM, Command, flags, nearest, parse
 from induction_dynamics.cli.refusal import BAD_INPUT, FAILED, INTERRUPTED, TERMINATED, Refusal, from_argument_error
 from induction_dynamics.cli.values import listed, quoted
 from induction_dynamics.errors import ArgumentError
 
-COMMANDS = {module.COMMAND.name: module.COMMAND for module in (simulate, sweep, train, compare, project)}
+_MODULES = (simulate, sweep, train, compare, project, status, export, fit, plot)
+COMMANDS = {module.COMMAND.name: module.COMMAND for module in _MODULES}
+COMMANDS["completion"] = command_for(tuple(COMMANDS.values()))
 
 _HELP = f"""\
 usage: {PROGRAM} [-h] [--version] COMMAND [OPTIONS]
@@ -63,10 +66,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BAD_INPUT if exit.code else 0
     except Refusal as refusal:
         return _complain(refusal.sentence, refusal.status)
-    except _Terminated:
-        return _complain("Terminated.", TERMINATED)
-    except KeyboardInterrupt:
-        return _complain("Interrupted.", INTERRUPTED)
+    except KeyboardInterrupt as interrupt:
+        terminated = isinstance(interrupt, _Terminated)
+        status = _complain(*(("Terminated.", TERMINATED) if terminated else ("Interrupted.", INTERRUPTED)))
+        if argv is None:
+            # A thread may be in the midst of a run, which the interpreter would wait for.
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.flush()
+            os._exit(status)
+        return status
     except BrokenPipeError:
         # The reader has gone: what is still buffered must not fail again while the interpreter shuts down.
         with contextlib.suppress(OSError, ValueError):
@@ -126,7 +134,7 @@ def _run(words: list[str]) -> None:
         raise Refusal(f"A command is missing: {listed(tuple(COMMANDS))}; '{PROGRAM} --help' tells more.")
     name, rest = words[0], words[1:]
     if name in ("-h", "--help"):
-        commands = "\n".join(f"  {command.name:<10}{command.summary}" for command in COMMANDS.values())
+        commands = "\n".join(f"  {command.name:<12}{command.summary}" for command in COMMANDS.values())
         sys.stdout.write(_HELP.format(commands=commands))
     elif name == "--version":
         print(f"{PROGRAM} {__version__}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from induction_dynamics.cli.compile_cache import keep_programs
-from induction_dynamics.cli.options import REDUCED_MODELS, Options, RunOptions, TaskOptions
+from induction_dynamics.cli.options import Options, RunOptions, TaskOptions
 from induction_dynamics.cli.progress import progress
 from induction_dynamics.cli.refusal import FAILED, Refusal
 
@@ -95,20 +95,10 @@ def make_point(task: "Task", model: str, horizon: float, run: RunOptions, seed: 
     Raises:
         ArgumentError: a value that the model does not take.
     """
-    from induction_dynamics.scaling.sweep import Point
+    from induction_dynamics.scaling.plan import point_of_run
 
-    full = model not in REDUCED_MODELS
-    sampled = not full and task.inputs == "isotropic"
-    return Point(
-        task=task,
-        model=model,
-        horizon=horizon,
-        seed=seed if full or sampled else None,
-        batch_size=run.batch_size if full else None,
-        step=run.step if full else None,
-        samples=run.samples if sampled else None,
-        **({} if full else {"accuracy": run.accuracy}),
-    )
+    options = {"batch_size": run.batch_size, "step": run.step, "samples": run.samples, "accuracy": run.accuracy}
+    return point_of_run(task, model, horizon=horizon, seed=seed, **options)
 
 
 def compute(

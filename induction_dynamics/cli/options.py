@@ -18,30 +18,30 @@ MEASURES = (
     "loss",
 )
 
-_N = whole("N", "a whole number of item-label pairs", 1, LARGEST_CONTEXT_LENGTH)
-_DIM = whole("D", "an even whole number", 2, 10**13)
-_COUNT = whole("COUNT", "a whole number", 1, 10**9)
-_PER_DECADE = whole("K", "a whole number of points", 1, 10**4)
-_SEED = whole("SEED", "a whole number", 0, 2**32 - 1)
-_ANGLE = real(
+PAIRS = whole("N", "a whole number of item-label pairs", 1, LARGEST_CONTEXT_LENGTH)
+DIM = whole("D", "an even whole number", 2, 10**13)
+COUNT = whole("COUNT", "a whole number", 1, 10**9)
+SEED = whole("SEED", "a whole number", 0, 2**32 - 1)
+ANGLE = real(
     "DEGREES",
     "a finite angle in degrees, at least 0.06 away from any multiple of 180",
     lambda x: abs(math.sin(math.radians(x))) >= 1e-3,
 )
-_STEP = real("TIME", "a finite flow time above 0, at most 1e6", lambda x: 0 < x <= 1e6)
-_HORIZON = real("TIME", "a finite flow time in units of N^2, above 0 and at most 1e9", lambda x: 0 < x <= 1e9)
-_ACCURACY = real("X", "a number from 1e-10 to 0.01", lambda x: 1e-10 <= x <= 1e-2)
-_LEVEL = real("X", "a finite number above 0", lambda x: x > 0)
-_FRACTION = real("F", "a number strictly between 0 and 1", lambda x: 0 < x < 1)
+STEP = real("TIME", "a finite flow time above 0, at most 1e6", lambda x: 0 < x <= 1e6)
+HORIZON = real("TIME", "a finite flow time in units of N^2, above 0 and at most 1e9", lambda x: 0 < x <= 1e9)
+ACCURACY = real("X", "a number from 1e-10 to 0.01", lambda x: 1e-10 <= x <= 1e-2)
+LEVEL = real("X", "a finite number above 0", lambda x: x > 0)
+FRACTION = real("F", "a number strictly between 0 and 1", lambda x: 0 < x < 1)
 _TIME = real("T", "a finite flow time, at least 0 and at most 1e100", lambda x: 0 <= x <= 1e100)
-_FOLDER = path("DIR", "the path of a folder")
+FOLDER = path("DIR", "the path of a folder")
 _WEIGHTS = path("FILE", "the path of a file of weights, or of a folder of them")
 _NEW_FILE = path("FILE", "the path of a new file")
-_MEASURE = choice(MEASURES, "one of alpha_1 .. alpha_3, beta_1 .. beta_12, gamma_1 .. gamma_4 or loss", "NAME")
+MEASURE = choice(MEASURES, "one of alpha_1 .. alpha_3, beta_1 .. beta_12, gamma_1 .. gamma_4 or loss", "NAME")
 _REDUCED = choice(REDUCED_MODELS, "circuit or subspace ('induction-dynamics train' runs the full model)")
 
 
-def _default(words: str) -> object:
+def default(words: str) -> object:
+    """What the help says of an option's default, where that is not its value."""
     return tyro.conf.arg(help_behavior_hint=f"(default: {words})")
 
 
@@ -58,8 +58,8 @@ class TaskOptions:
 
     inputs: Annotated[str, one(choice(("orthonormal", "isotropic")))] = "orthonormal"
     query: Annotated[str, one(choice(("last", "uniform")))] = "last"
-    rotation: Annotated[float, one(_ANGLE)] = 90.0
-    embedding_dim: Annotated[int | None, one(_DIM), _default("2N + 2 orthonormal, 4N isotropic")] = None
+    rotation: Annotated[float, one(ANGLE)] = 90.0
+    embedding_dim: Annotated[int | None, one(DIM), default("2N + 2 orthonormal, 4N isotropic")] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,10 +74,10 @@ class EmergenceOptions:
             is beyond its threshold.
     """
 
-    measures: Annotated[tuple[str, ...], several(_MEASURE)] = ("alpha_3", "beta_2", "gamma_3", "loss")
-    thresholds: Annotated[tuple[float, ...], several(_LEVEL)] = (0.5,)
-    loss_fractions: Annotated[tuple[float, ...], several(_FRACTION)] = (0.5,)
-    horizon: Annotated[float, one(_HORIZON)] = 12.0
+    measures: Annotated[tuple[str, ...], several(MEASURE)] = ("alpha_3", "beta_2", "gamma_3", "loss")
+    thresholds: Annotated[tuple[float, ...], several(LEVEL)] = (0.5,)
+    loss_fractions: Annotated[tuple[float, ...], several(FRACTION)] = (0.5,)
+    horizon: Annotated[float, one(HORIZON)] = 12.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,10 +91,10 @@ class RunOptions:
         accuracy: relative error of emergence times that the solver aims at (circuit and subspace).
     """
 
-    batch_size: Annotated[int, one(_COUNT)] = 256
-    step: Annotated[float, one(_STEP)] = 0.25
-    samples: Annotated[int, one(_COUNT)] = 2048
-    accuracy: Annotated[float, one(_ACCURACY)] = 1e-7
+    batch_size: Annotated[int, one(COUNT)] = 256
+    step: Annotated[float, one(STEP)] = 0.25
+    samples: Annotated[int, one(COUNT)] = 2048
+    accuracy: Annotated[float, one(ACCURACY)] = 1e-7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +105,7 @@ class SeededRunOptions(RunOptions):
         seed: seed of all that is random; the same seed gives the same document.
     """
 
-    seed: Annotated[int, one(_SEED)] = 0
+    seed: Annotated[int, one(SEED)] = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +132,7 @@ class SimulateOptions:
         model: three coordinates (circuit) or all nineteen (subspace).
     """
 
-    context_length: Annotated[int, one(_N)]
+    context_length: Annotated[int, one(PAIRS)]
     model: Annotated[str, one(_REDUCED)] = "subspace"
     task: TaskOptions = TaskOptions()
     emergence: EmergenceOptions = EmergenceOptions()
@@ -150,37 +150,9 @@ class TrainOptions:
         save_weights: new .npz or .safetensors file for the weights of the run's last record.
     """
 
-    context_length: Annotated[int, one(_N)]
+    context_length: Annotated[int, one(PAIRS)]
     model: Annotated[str, one(choice(("full",), "full ('induction-dynamics simulate' runs the others)"))] = "full"
-    save_weights: Annotated[str | None, one(_NEW_FILE), _default("none")] = None
-    task: TaskOptions = TaskOptions()
-    emergence: EmergenceOptions = EmergenceOptions()
-    run: SeededRunOptions = SeededRunOptions()
-    answer: AnswerOptions = AnswerOptions()
-
-
-@dataclasses.dataclass(frozen=True)
-class SweepOptions:
-    """Options of `sweep`.
-
-    Args:
-        output: folder for rows.csv, fits.json, sweep.json, config.json and the figure.
-        context_lengths: numbers N of item-label pairs (2N + 1 tokens each); repeated values count once. Either
-            this or --from, --to and --per-decade.
-        first: smallest N of a range.
-        last: largest N of a range.
-        per_decade: points per decade of the range, evenly spaced in log N and rounded to whole numbers; both
-            ends are included.
-        model: one or more of circuit (three coordinates), subspace (all nineteen) and full (trained); repeated
-            values count once.
-    """
-
-    output: Annotated[str, one(_FOLDER)]
-    context_lengths: Annotated[tuple[int, ...], several(_N), _default("none")] = ()
-    first: Annotated[int | None, one(_N), tyro.conf.arg(name="from", help_behavior_hint="(default: none)")] = None
-    last: Annotated[int | None, one(_N), tyro.conf.arg(name="to", help_behavior_hint="(default: none)")] = None
-    per_decade: Annotated[int | None, one(_PER_DECADE), _default("none")] = None
-    model: Annotated[tuple[str, ...], several(choice(MODELS, metavar="MODEL"))] = ("subspace",)
+    save_weights: Annotated[str | None, one(_NEW_FILE), default("none")] = None
     task: TaskOptions = TaskOptions()
     emergence: EmergenceOptions = EmergenceOptions()
     run: SeededRunOptions = SeededRunOptions()
@@ -207,10 +179,10 @@ class ProjectOptions:
         tyro.conf.Positional,
         tyro.conf.arg(metavar="FILE [FILE ...]", help_behavior_hint="(required)"),
     ]
-    rotation: Annotated[float | None, one(_ANGLE), _default("the file's own, else 90")] = None
-    times: Annotated[tuple[float, ...], several(_TIME, repeats=True), _default("none")] = ()
-    thresholds: Annotated[tuple[float, ...], several(_LEVEL)] = (0.5,)
-    output: Annotated[str | None, one(_FOLDER), _default("none")] = None
+    rotation: Annotated[float | None, one(ANGLE), default("the file's own, else 90")] = None
+    times: Annotated[tuple[float, ...], several(_TIME, repeats=True), default("none")] = ()
+    thresholds: Annotated[tuple[float, ...], several(LEVEL)] = (0.5,)
+    output: Annotated[str | None, one(FOLDER), default("none")] = None
     answer: AnswerOptions = AnswerOptions()
 
 
@@ -225,14 +197,14 @@ class CompareOptions:
         output: folder for compare.json, deviations.csv, curves.csv, config.json and a figure.
     """
 
-    context_length: Annotated[int, one(_N)]
-    seeds: Annotated[tuple[int, ...], several(_SEED)] = (0, 1, 2)
-    horizon: Annotated[float, one(_HORIZON)] = 5.0
-    output: Annotated[str | None, one(_FOLDER), _default("none")] = None
+    context_length: Annotated[int, one(PAIRS)]
+    seeds: Annotated[tuple[int, ...], several(SEED)] = (0, 1, 2)
+    horizon: Annotated[float, one(HORIZON)] = 5.0
+    output: Annotated[str | None, one(FOLDER), default("none")] = None
     task: TaskOptions = TaskOptions()
     run: RunOptions = RunOptions()
     answer: AnswerOptions = AnswerOptions()
 
 
-Options = SimulateOptions | SweepOptions | TrainOptions
+Options = SimulateOptions | TrainOptions
 AnyOptions = Options | ProjectOptions | CompareOptions

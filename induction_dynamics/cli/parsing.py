@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar, get_type_hints
 
@@ -15,6 +16,7 @@ from induction_dynamics.cli.values import quoted
 PROGRAM = "induction-dynamics"
 
 _MARK = "DESCRIPTION"
+_USAGE = "usage: "
 _NONE = "; got no value."
 
 OptionsT = TypeVar("OptionsT")
@@ -53,7 +55,7 @@ def parse(command: Command[OptionsT], words: Sequence[str]) -> OptionsT:
     program = f"{PROGRAM} {command.name}"
 
     def refuse(event: Any) -> None:
-        sentence = _sentence(event, program, words, flags(command.options))
+        sentence = _sentence(event, program, words, flags(command.options), flags(command.options, bool))
         if sentence:
             raise Refusal(sentence)
 
@@ -70,16 +72,21 @@ def parse(command: Command[OptionsT], words: Sequence[str]) -> OptionsT:
             )
     finally:
         for line in printed.getvalue().replace(_MARK, command.description).splitlines():
-            print(line.rstrip())
+            print(_folded(line) if line.startswith(_USAGE) else line.rstrip())
 
 
-def flags(options: type[Any]) -> list[str]:
-    """Every option of a command as typed, such as `--context-length`."""
+def flags(options: type[Any], only: type[Any] | None = None) -> list[str]:
+    """Every option of a command as typed, such as `--context-length`.
+
+    Args:
+        options: dataclass of the options.
+        only: type of the options wanted; by default all.
+    """
     found = []
     for name, hint in get_type_hints(options, include_extras=True).items():
         if dataclasses.is_dataclass(hint):
-            found += flags(hint)  # pyright: ignore[reportArgumentType]
-        elif tyro.conf.Positional not in (marks := getattr(hint, "__metadata__", ())):
+            found += flags(hint, only)  # pyright: ignore[reportArgumentType]
+        elif only in (None, hint) and tyro.conf.Positional not in (marks := getattr(hint, "__metadata__", ())):
             renamed = [item.name for item in marks if getattr(item, "name", None)]
             found.append("--" + (renamed or [name])[0].replace("_", "-"))
     return found
@@ -91,6 +98,10 @@ def nearest(word: str, known: Sequence[str]) -> str | None:
     return next(iter(begun or difflib.get_close_matches(word, known, n=1)), None)
 
 
+def _folded(usage: str) -> str:
+    return textwrap.fill(usage, 80, subsequent_indent=" " * len(_USAGE), break_on_hyphens=False)
+
+
 def _on_parse_error(hook: Any) -> contextlib.AbstractContextManager[None]:
     # A private module of tyro: without it the user gets tyro's own box, on standard error and with status 2 as well.
     try:
@@ -100,14 +111,14 @@ def _on_parse_error(hook: Any) -> contextlib.AbstractContextManager[None]:
     return on_parse_error(hook)
 
 
-def _sentence(event: Any, program: str, words: Sequence[str], known: Sequence[str]) -> str:
+def _sentence(event: Any, program: str, words: Sequence[str], known: Sequence[str], switches: Sequence[str]) -> str:
     """The failure in one sentence; empty for an event that a later tyro may have added."""
     kind = type(event).__name__
     if kind == "UnrecognizedArgs":
-        return _unknown(event.tokens[0], program, words, known)
+        return _unknown(event.tokens[0], program, words, known, switches)
     if kind == "MissingArgs":
         if event.unrecognized_tokens:
-            return _unknown(event.unrecognized_tokens[0], program, words, known)
+            return _unknown(event.unrecognized_tokens[0], program, words, known, switches)
         argument = event.missing_arguments[0].arg
         return f"{_flag(argument)} is missing: it {_allowed(argument)}."
     if kind == "BadValue":
@@ -121,7 +132,7 @@ def _sentence(event: Any, program: str, words: Sequence[str], known: Sequence[st
     return ""
 
 
-def _unknown(word: str, program: str, words: Sequence[str], known: Sequence[str]) -> str:
+def _unknown(word: str, program: str, words: Sequence[str], known: Sequence[str], switches: Sequence[str]) -> str:
     for typed in words:
         option, _, value = typed.partition("=")
         if option in known and value == word:
@@ -136,7 +147,8 @@ def _unknown(word: str, program: str, words: Sequence[str], known: Sequence[str]
     owner = next((item for item in reversed(before) if item.replace("_", "-") in known), None)
     if owner is None:
         return f"{quoted(word)} is no option of {program}; '{program} --help' lists them."
-    return f"{owner} takes {'no value' if owner in ('--json', '--quiet') else 'one value'}; got {quoted(word)} as well."
+    takes = "no value" if owner.replace("_", "-") in switches else "one value"
+    return f"{owner} takes {takes}; got {quoted(word)} as well."
 
 
 def _flag(argument: Any) -> str:

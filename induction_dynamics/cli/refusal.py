@@ -1,6 +1,7 @@
 """The one way in which a command ends badly: a sentence and an exit status."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 from induction_dynamics.cli.values import quoted
 from induction_dynamics.errors import ArgumentError
@@ -40,6 +41,25 @@ def from_argument_error(error: ArgumentError, flags: Sequence[str], words: Seque
         typed = _typed(["--to"], None, words)
         name = name if typed is None else "--to"
     return Refusal(f"{name} must be {error.allowed}; got {repr(error.value) if typed is None else quoted(typed)}.")
+
+
+@contextlib.contextmanager
+def folder_named(typed: str, name: str = "DIR") -> Iterator[None]:
+    """Say in a sentence, within the block, that the folder of a sweep is refused.
+
+    Args:
+        typed: the folder as typed.
+        name: of the option or the place where it was typed.
+
+    Raises:
+        Refusal: the library refuses its argument `folder`.
+    """
+    try:
+        yield
+    except ArgumentError as error:
+        if error.argument != "folder":
+            raise
+        raise Refusal(f"{name} must be {error.allowed}; got {quoted(typed)}.") from None
 
 
 def _typed(names: Sequence[str], value: object, words: Sequence[str]) -> str | None:

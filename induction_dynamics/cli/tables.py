@@ -15,10 +15,16 @@ quadratic is T = N^2 (c + d/N), quadratic_log is T = N^2/(a ln N + b)"""
 
 _LONG = 1000  # rows beyond which rich's half a millisecond a row is felt
 
+_OPTIONS = ("inputs", "query", "rotation", "horizon", "batch_size", "step", "samples", "accuracy", "seed")
+"""Of a run, besides N and the model; each is a column where several values of it occur."""
+
+_HEADINGS = {"batch_size": "batch", "embedding_dim": "D"}
+
 _OUTCOMES = {
     "emerged": "emerged",
     "solver_failed": "solver failed",
     "nonfinite": "not finite",
+    "not_computed": "not computed",
 }
 
 
@@ -33,8 +39,13 @@ def show(document: dict[str, Any], words: Sequence[str] = (), quiet: bool = Fals
     console = new_console()
     rows = document["rows"]
     if not quiet and rows:
-        first = rows[0]
-        print(f"{first['inputs']} inputs, query {first['query']}, rotation {first['rotation']:g} degrees")
+        first, several = rows[0], _several(rows)
+        common = {
+            "inputs": f"{first['inputs']} inputs",
+            "query": f"query {first['query']}",
+            "rotation": f"rotation {first['rotation']:g} degrees",
+        }
+        print(", ".join(words for name, words in common.items() if name not in several) or "several tasks")
         print("N item-label pairs: a sequence of 2N + 1 tokens; T: flow time at emergence\n")
     show_table(_table(rows), console)
     if quiet:
@@ -112,17 +123,23 @@ def show_lines(title: str, lines: Sequence[str], console: "Console") -> None:
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> "Table":
-    right = ("N", "level", "T", "T/N^2")
-    table = new_table(("N", "model", "measure", "level", "T", "T/N^2", "outcome"), right)
+    several = _several(rows)
+    own = [_HEADINGS.get(name, name) for name in several]
+    # With columns of its own a table has no room for one that can be had from the others.
+    scaled = () if several else ("T/N^2",)
+    columns = ("N", "model", *own, "measure", "level", "T", *scaled, "outcome")
+    words = ("model", "inputs", "query", "measure", "outcome")
+    table = new_table(columns, [column for column in columns if column not in words])
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         time, length = row["time"], row["context_length"]
         table.add_row(
             str(length),
             row["model"],
+            *(_cell(row[name]) for name in several),
             row["measure"],
             f"{row['threshold']:g}",
             "-" if time is None else f"{time:.6g}",
-            "-" if time is None else f"{time / length**2:.5g}",
+            *(["-" if time is None else f"{time / length**2:.5g}"] if scaled else []),
             _outcome(row),
             end_section=following is not None and _run(following) != _run(row),
         )
@@ -135,27 +152,45 @@ def _outcome(row: dict[str, Any]) -> str:
     return f"{words}, not held" if row["sustained"] is False else words
 
 
-def _run(row: dict[str, Any]) -> tuple[str, int]:
-    return row["model"], row["context_length"]
+def _several(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Options of which the rows have several values, each where it has an effect."""
+    found = [name for name in _OPTIONS if len({row[name] for row in rows} - {None}) > 1]
+    widths = {(row["inputs"], row["context_length"], row["embedding_dim"]) for row in rows}
+    return [*found, *(["embedding_dim"] if len(widths) > len({width[:2] for width in widths}) else [])]
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _run(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["model"], row["context_length"], row["embedding_dim"], *(row[name] for name in _OPTIONS)
 
 
 def _orders(rows: Sequence[dict[str, Any]]) -> list[str]:
     """One line for each order of emergence that was seen: model, threshold, where, and the order."""
     from induction_dynamics.dynamics.emergence import Emergence, emergence_order
 
-    runs: dict[tuple[str, int], list[Emergence]] = {}
+    several = [name for name in _several(rows) if name != "seed"]
+    runs: dict[tuple[Any, ...], list[Emergence]] = {}
+    named: dict[tuple[Any, ...], tuple[str, int]] = {}
     for row in rows:
         crossing = Emergence(row["measure"], row["threshold"], row["time"], row["outcome"], row["sustained"])
         runs.setdefault(_run(row), []).append(crossing)
+        values = (f"{_HEADINGS.get(name, name)} {_cell(row[name])}" for name in several if row[name] is not None)
+        named[_run(row)] = ", ".join((row["model"], *values)), row["context_length"]
     seen: dict[tuple[str, float, str], list[int]] = {}
-    for (model, length), crossings in runs.items():
+    for run, crossings in runs.items():
+        model, length = named[run]
         if len(crossings) > 1:
             for order in emergence_order(crossings):
                 seen.setdefault((model, order.threshold, str(order)), []).append(length)
-    return [f"{model} at {level:g}, {_lengths(at)}: {order}" for (model, level, order), at in seen.items()]
+    return [f"{model} at {level:g}, N = {lengths(at)}: {order}" for (model, level, order), at in seen.items()]
 
 
-def _lengths(lengths: Sequence[int]) -> str:
-    if len(lengths) < 4:
-        return f"N = {', '.join(map(str, lengths))}"
-    return f"N = {lengths[0]} .. {lengths[-1]} ({len(lengths)} values)"
+def lengths(values: Sequence[int]) -> str:
+    """Context lengths in a few words, each once."""
+    distinct = list(dict.fromkeys(values))
+    if len(distinct) < 4:
+        return ", ".join(map(str, distinct))
+    return f"{distinct[0]} .. {distinct[-1]} ({len(distinct)} values)"

@@ -80,7 +80,7 @@ def several(kind: Kind[T], repeats: bool = False) -> PrimitiveConstructorSpec[tu
         metavar=f"{kind.metavar} [{kind.metavar} ...]",
         instance_from_str=construct,
         is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [_shown(item) for item in value],
+        str_from_instance=lambda value: [_shown(item) for item in value or ()],
     )
 
 

@@ -62,6 +62,7 @@ FONT = {"title": 14.0, "label": 14.0, "tick": 12.5, "legend": 12.0}
 
 GRAY = "#6e6e6e"
 DOTS_PER_INCH = 200
+SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def color(name: str) -> str:
@@ -228,7 +229,7 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
 
     Args:
         figure: what to save.
-        path: file name ending in .png (200 dots per inch) or .svg; folders are made as needed.
+        path: file name ending in .png (200 dots per inch), .svg or .pdf; folders are made as needed.
 
     Returns:
         The path.
@@ -237,11 +238,12 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
         ArgumentError: `path` has another ending.
     """
     path = Path(path)
-    if path.suffix not in (".png", ".svg"):
-        raise ArgumentError("path", str(path), "a file name ending in .png or .svg")
+    if path.suffix not in SUFFIXES:
+        raise ArgumentError("path", str(path), "a file name ending in .png, .svg or .pdf")
     path.parent.mkdir(parents=True, exist_ok=True)
     # The date, the release of matplotlib and random identifiers would differ from run to run.
-    metadata = {"Software": None} if path.suffix == ".png" else {"Date": None, "Creator": None}
-    with matplotlib.rc_context({"svg.hashsalt": "induction-dynamics", "svg.fonttype": "path"}):
+    kept_out = {".png": ("Software",), ".svg": ("Date", "Creator"), ".pdf": ("CreationDate", "Creator", "Producer")}
+    metadata = dict.fromkeys(kept_out[path.suffix])
+    with matplotlib.rc_context({"svg.hashsalt": "induction-dynamics", "svg.fonttype": "path", "pdf.fonttype": 42}):
         figure.savefig(path, dpi=DOTS_PER_INCH, metadata=metadata)
     return path

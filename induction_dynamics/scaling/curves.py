@@ -29,14 +29,14 @@ LABELS = (
 """Columns that can tell one curve from another: all that a row is about but for N."""
 
 _PHRASES = {
-    "study": "{}",
+    "study": "study {}",
     "model": "{}",
     "inputs": "{} inputs",
     "query": "query {}",
     "rotation": "rotation {:g} degrees",
     "embedding_dim": "D = {}",
     "measure": "{}",
-    "threshold": "at {:g}",
+    "threshold": "threshold {:g}",
     "seed": "seed {}",
     "batch_size": "batch size {}",
     "step": "step {:g}",
@@ -80,8 +80,27 @@ class Curve:
     def pooled(self) -> dict[str, list[Any]]:
         """Columns other than the seed that tell no curves apart, yet take several values in this one."""
         names = [name for name in LABELS if name not in (*self.labels, "seed")]
-        found = {name: _distinct(_value(row, name) for row in self.rows) for name in names}
+        found = {name: _distinct(value_of(row, name) for row in self.rows) for name in names}
         return {name: values for name, values in found.items() if len(values) > 1}
+
+
+def value_of(row: Row, name: str) -> Any:
+    """A row's value in a column, of `embedding_dim` as `Curve.labels` has it.
+
+    Args:
+        row: as `ledger.Entry.rows` gives it.
+        name: one of `LABELS`, or `context_length`.
+    """
+    return _width(row) if name == "embedding_dim" else row.get(name)
+
+
+def shown(value: Any) -> str:
+    """A value as a table shows it, and as `select` tells it from others.
+
+    Args:
+        value: None where there is none.
+    """
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def has_failed(row: Row) -> bool:
@@ -115,8 +134,10 @@ def select(rows: Sequence[Row], where: Mapping[str, Collection[Any]]) -> list[Ro
         where: column to values. Numbers count as equal if they are when shown with six digits, so that what a table
             shows finds its rows; `2N + 2` or `4N` finds the rows whose D is that.
     """
-    wanted = {name: {_shown(value) for value in values} for name, values in where.items()}
-    return [row for row in rows if all(wanted[name] & _aliases(row, name) for name in wanted)]
+    wanted = {name: {shown(value) for value in values} for name, values in where.items()}
+    return [
+        row for row in rows if all({shown(row.get(name)), shown(value_of(row, name))} & wanted[name] for name in wanted)
+    ]
 
 
 def group(rows: Sequence[Row], by: Collection[str] | None = None) -> list[Curve]:
@@ -144,7 +165,10 @@ def group(rows: Sequence[Row], by: Collection[str] | None = None) -> list[Curve]
         >>> [(curve.labels["batch_size"], curve.times) for curve in group(rows)]
         [(1, [8.0, 64.0, 512.0]), (8, [64.0, 512.0, 4096.0])]
     """
-    names = [name for name in LABELS if name in (_telling(rows) if by is None else _known(by))]
+    wanted = _telling(rows) if by is None else set(by)
+    if unknown := sorted(wanted.difference(LABELS)):
+        raise ArgumentError("by", unknown[0], f"columns out of {', '.join(LABELS)}")
+    names = [name for name in LABELS if name in wanted]
     plain = [name for name in names if name != "embedding_dim"]
     found: list[tuple[int, Curve]] = []
     for key, places in _alike(rows, plain).items():
@@ -201,15 +225,8 @@ def describe_pooled(curves: Sequence[Curve]) -> list[str]:
     for curve in curves:
         for name, values in curve.pooled.items():
             found[name] = _distinct([*found.get(name, []), *values])
-    told = [f"{name} ({', '.join(_shown(value) for value in values)})" for name, values in found.items()]
+    told = [f"{name} ({', '.join(shown(value) for value in values)})" for name, values in found.items()]
     return [f"Pooled, each curve over several values: {', '.join(told)}."] if told else []
-
-
-def _known(by: Collection[str]) -> Collection[str]:
-    for name in by:
-        if name not in LABELS:
-            raise ArgumentError("by", name, f"columns out of {', '.join(LABELS)}")
-    return by
 
 
 def _telling(rows: Sequence[Row]) -> set[str]:
@@ -251,19 +268,6 @@ def _width(row: Row) -> str | int:
     return words if row["embedding_dim"] == usual else row["embedding_dim"]
 
 
-def _value(row: Row, name: str) -> Any:
-    return _width(row) if name == "embedding_dim" else row.get(name)
-
-
-def _aliases(row: Row, name: str) -> set[str]:
-    """All that a row's value may be called."""
-    return {_shown(row.get(name)), _shown(_value(row, name))}
-
-
-def _shown(value: Any) -> str:
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def _distinct(values: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(values))
 
@@ -275,9 +279,8 @@ def _title(labels: Mapping[str, Any], varying: Collection[str]) -> str:
         for name, value in labels.items()
         if name in varying and name not in ("model", "measure", "threshold") and value is not None
     ]
-    measure = " ".join(phrase(name, labels[name]) for name in ("measure", "threshold") if name in labels)
-    own = [phrase("model", labels["model"])] if "model" in labels else []
-    return ", ".join([*first, *own, *([measure] if measure else [])]) or "all rows"
+    last = [phrase(name, labels[name]) for name in ("model", "measure", "threshold") if name in labels]
+    return ", ".join([*first, *last]).replace(", threshold", " at") or "all rows"
 
 
 def _failures(curve: Curve) -> str:

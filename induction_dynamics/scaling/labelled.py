@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 """Of the dataset: its dimensions, variables and attributes."""
 
-COLUMNS = (*(field.name for field in dataclasses.fields(Row)), "accuracy")
+COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
 """Of the CSV file."""
 
 SUFFIXES = (".nc", ".csv")
@@ -317,7 +317,7 @@ def _as_netcdf(dataset: "xarray.Dataset") -> bytes:
 def _target(to: str | os.PathLike[str], trajectories: bool) -> Path:
     """Where to write; through a link to what it stands for."""
     target, suffix = Path(os.path.realpath(to)), Path(to).suffix
-    if suffix not in SUFFIXES or (target.exists() and not target.is_file()):
+    if suffix not in SUFFIXES or (os.path.exists(target) and not os.path.isfile(target)):
         raise ArgumentError("to", os.fspath(to), f"the path of a file that ends in {' or '.join(SUFFIXES)}")
     if trajectories and suffix != ".nc":
         raise ArgumentError("to", os.fspath(to), "a path that ends in .nc where the records of runs are wanted too")

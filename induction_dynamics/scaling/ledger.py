@@ -14,6 +14,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,12 +123,11 @@ class Entry:
             targets: measures and thresholds; by default all.
 
         Returns:
-            For each the fields of `Row`, and `accuracy`, None where it has no effect.
+            For each the fields of `Row`.
         """
         wanted = [one for one in self.crossings if targets is None or (one.measure, one.threshold) in targets]
         wanted.sort(key=lambda one: target_order((one.measure, one.threshold)))
-        accuracy = None if self.point.model == "full" else self.point.accuracy
-        return [vars(row) | {"accuracy": accuracy} for row in Row.of(self.point, wanted)]
+        return list(map(vars, Row.of(self.point, wanted)))
 
 
 def target_order(target: tuple[str, float]) -> tuple[int, float]:
@@ -177,9 +177,10 @@ class Ledger:
 
     def entries(self, points: Sequence[Point]) -> dict[Point, Entry]:
         """What is there of these points."""
-        keys = {key_of(point): point for point in points}
         with self._complaining():
-            return {keys[key]: entry for key, entry in _entries(self._connection) if key in keys}
+            found = dict(_entries(self._connection))
+        keys = {point: key_of(point) for point in points}
+        return {point: found[key] for point, key in keys.items() if key in found}
 
     def records(self) -> dict[str, int]:
         """The keys of all runs that are kept, and how many records of each were asked for."""
@@ -341,7 +342,7 @@ def is_at_work(folder: str | os.PathLike[str]) -> bool:
         folder: where the ledger lies.
     """
     path = Path(folder) / LOCK
-    if not path.exists():
+    if not os.path.exists(path):
         return False
     lock = filelock.FileLock(path)
     try:
@@ -388,7 +389,7 @@ def _create(path: Path) -> None:
 @contextlib.contextmanager
 def _readable(folder: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
     path = Path(folder) / FILE
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ArgumentError("folder", str(folder), f"a folder that 'sweep' has written, with its {FILE}")
     with contextlib.ExitStack() as stack:
         if not os.access(path.parent, os.W_OK):
@@ -400,7 +401,10 @@ def _readable(folder: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
             path = copy / FILE
         connection = stack.enter_context(_sound(path, str(folder)))
         connection.execute("PRAGMA query_only = 1")
-        yield connection
+        try:
+            yield connection
+        except (sqlite3.Error, json.JSONDecodeError, zipfile.BadZipFile) as error:
+            raise ArgumentError("folder", str(folder), f"one whose {FILE} is a whole ledger ({error})") from None
 
 
 @contextlib.contextmanager
@@ -431,6 +435,9 @@ def _sound(path: Path, shown: str = "") -> Iterator[sqlite3.Connection]:
 def _entries(connection: sqlite3.Connection) -> Iterator[tuple[str, Entry]]:
     for row in connection.execute("SELECT * FROM points"):
         key, configuration, crossings, outcome, reason, started, seconds, provenance = row
-        found = tuple(Emergence(*crossing) for crossing in json.loads(crossings))
-        point = point_of(json.loads(configuration))
-        yield key, Entry(point, found, outcome, reason, started, seconds, json.loads(provenance))
+        try:
+            found = tuple(Emergence(*crossing) for crossing in json.loads(crossings))
+            point, about = point_of(json.loads(configuration)), json.loads(provenance)
+        except (ValueError, TypeError, KeyError) as error:
+            raise sqlite3.DatabaseError(f"the point {key} cannot be read: {error}") from None
+        yield key, Entry(point, found, outcome, reason, started, seconds, about)

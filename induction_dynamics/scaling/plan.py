@@ -106,6 +106,23 @@ class Grid:
         return list(found)
 
 
+def log_spaced(first: int, last: int, per_decade: int) -> list[int]:
+    """Distinct whole numbers, evenly spaced in their logarithm, with both ends.
+
+    Args:
+        first: the smallest, at least 1.
+        last: the largest.
+        per_decade: how many for a factor of ten.
+
+    Example:
+        >>> log_spaced(4, 400, 2)
+        [4, 13, 40, 126, 400]
+    """
+    count = max(math.ceil(per_decade * math.log10(last / first) - 1e-9), 1)
+    inner = (round(first * (last / first) ** (index / count)) for index in range(1, count))
+    return sorted({first, *inner, last})
+
+
 @dataclasses.dataclass(frozen=True)
 class Cost:
     """About how long points take on one core of the two that it was measured on; right within a factor of some three.
@@ -133,8 +150,8 @@ def estimate(points: Sequence[Point], targets: Sequence[tuple[str, float]] = ())
         True
     """
     kinds = {_program(point): point for point in points}
-    compiling = sum(_COMPILING.get((point.model, point.task.query), 4.0) for point in kinds.values())
-    return Cost(sum(seconds_of(point, targets) for point in points), compiling)
+    compiling = sum((_COMPILING.get((point.model, point.task.query), 4.0) for point in kinds.values()), 0.0)
+    return Cost(sum((seconds_of(point, targets) for point in points), 0.0), compiling)
 
 
 def seconds_of(point: Point, targets: Sequence[tuple[str, float]] = ()) -> float:
@@ -175,3 +192,15 @@ def _duration(point: Point, targets: Sequence[tuple[str, float]]) -> float:
     pairs = point.task.context_length
     soon = all(measure in DEFAULT_MEASURES and 0.1 <= level <= 0.9 for measure, level in targets)
     return pairs**2 * min(point.horizon, 6 / math.log(pairs + 2) if targets and soon else math.inf)
+
+
+def duration(seconds: float) -> str:
+    """A time in words of one unit.
+
+    Example:
+        >>> duration(0.2), duration(75.0), duration(600.0), duration(3600.0 * 5)
+        ('1 s', '75 s', '10 min', '5.0 h')
+    """
+    if seconds < 100:
+        return f"{max(round(seconds), 1)} s" if seconds > 0 else "0 s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -25,12 +25,13 @@ from induction_dynamics.scaling.ledger import (
     point_order,
     target_order,
 )
-from induction_dynamics.scaling.plan import seconds_of
+from induction_dynamics.scaling.plan import duration, estimate, seconds_of
 from induction_dynamics.scaling.sweep import Point, Progress, batches, describe_batch, run_batch
 from induction_dynamics.task import require_float64
 
 Target = tuple[str, float]
 
+_PAYS = 60.0  # seconds of work from which on further processes save more than it takes to begin them
 _BEAT = 1.0  # seconds between two looks at what is at work
 _INHERITED = (
     "jax_enable_x64",
@@ -53,6 +54,19 @@ class SweepResult:
         targets: measures and thresholds asked for.
         computed: how many of the points were computed now.
         reused: how many were there already.
+
+    Example:
+        >>> import jax, tempfile
+        >>> jax.config.update("jax_enable_x64", True)
+        >>> import induction_dynamics as idyn
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = idyn.run_sweep([idyn.Point(idyn.Task(8), "circuit")], folder, measures=["alpha_3", "loss"])
+        >>> for row in result.rows():
+        ...     print(row["measure"], f"{row['time']:.1f}", row["outcome"])
+        alpha_3 233.2 emerged
+        loss 316.8 emerged
+        >>> result.failed
+        []
     """
 
     entries: list[Entry]
@@ -78,7 +92,7 @@ def run_sweep(
     measures: Sequence[str] = DEFAULT_MEASURES,
     thresholds: Sequence[float] = (0.5,),
     loss_fractions: Sequence[float] = (0.5,),
-    workers: int = 1,
+    workers: int | None = 1,
     threads: int = 1,
     executor: Executor | None = None,
     records: int = 0,
@@ -98,7 +112,8 @@ def run_sweep(
         measures: coordinate names or `loss`.
         thresholds: for the coordinates, finite and above 0.
         loss_fractions: for the loss, strictly between 0 and 1.
-        workers: number of processes; 1 computes in this one, in as many threads as jax has been given in it.
+        workers: number of processes; 1 computes in this one, in as many threads as jax has been given in it, and None
+            stands for one process on each core if the work takes more than a minute, else 1.
         threads: of each further process.
         executor: computes instead of `workers`; such as the one of a Dask client, `client.get_executor()`. Its
             processes need float64 (`JAX_ENABLE_X64=1`) for reduced flows.
@@ -148,8 +163,11 @@ def run_sweep(
             for wanted, group in asked.items()
             for places in batches(group)
         ]
-        threads_here = int(os.environ.get("NPROC", workplaces.cores()))
-        driver = _Driver(ledger, batches_asked, len(points), on_progress, threads if workers > 1 else threads_here)
+        if workers is None:
+            work = estimate([point for batch in batches_asked for point in batch.points], targets)
+            pays = work.seconds + work.compiling > _PAYS and len(batches_asked) > 1
+            workers = max(workplaces.cores() // threads, 1) if pays else 1
+        driver = _Driver(ledger, batches_asked, len(points), on_progress)
         driver.compute(workers, threads, executor)
         found = ledger.entries(points)
     computed = sum(len(batch.points) for batch in batches_asked)
@@ -191,9 +209,7 @@ def compute(batch: Batch, tell: Callable[[str], None] | None = None) -> Finished
 class _Driver:
     """Hands out batches, and writes what comes back."""
 
-    def __init__(
-        self, ledger: Ledger, waiting: Sequence[Batch], points: int, on_progress: Progress | None, threads: int
-    ):
+    def __init__(self, ledger: Ledger, waiting: Sequence[Batch], points: int, on_progress: Progress | None):
         self._ledger = ledger
         self._waiting = list(waiting)
         self._points = points
@@ -205,7 +221,7 @@ class _Driver:
         self._beaten = -_BEAT
         self._training = ""
         device = jax.devices()[0].device_kind
-        where = {"host": provenance.host_kind(), "device": device, "threads": threads}
+        where = {"host": provenance.host_kind(), "device": device}
         self._provenance = {"versions": provenance.versions(), "commit": provenance.commit(), **where}
 
     def compute(self, workers: int, threads: int, executor: Executor | None) -> None:
@@ -221,6 +237,7 @@ class _Driver:
             if executor is not None:
                 self._hand_out(executor, self._waiting)
             elif workers == 1:
+                self._provenance["threads"] = int(os.environ.get("NPROC", workplaces.cores()))
                 with workplaces.in_process() as one:
                     self._hand_out(one, self._waiting, lambda words: setattr(self, "_training", words))
             else:
@@ -231,6 +248,7 @@ class _Driver:
                 self._ledger.tell(ended={"how": end, "at": _now()})
 
     def _with_processes(self, workers: int, threads: int) -> None:
+        self._provenance["threads"] = threads
         settings = {name: getattr(jax.config, name, None) for name in _INHERITED}
         settings = {name: value for name, value in settings.items() if value is not None}
         # the longest first, lest one works while the others have nothing left
@@ -298,7 +316,8 @@ class _Driver:
         seconds = (now - self._begun) * (1 - share) / share if share > 0 else None
         words = describe_batch(oldest.points) + self._training
         self._ledger.tell(progress={"done": self._done, "words": words, "seconds_left": seconds, "updated": _now()})
-        self._tell(self._done, self._points, words)
+        about = "" if seconds is None or seconds < 10 else f", about {duration(seconds)} left"
+        self._tell(self._done, self._points, words + about)
 
 
 def _now() -> str:

@@ -92,12 +92,15 @@ class Row:
     step: float | None
     samples: int | None
     horizon: float
+    accuracy: float | None
 
     @classmethod
     def of(cls, point: Point, crossings: Sequence[Emergence]) -> "list[Row]":
         """The rows of the crossings in the run of one point."""
         own = {**vars(point.task), **vars(point), "time_unit": "flow"}
-        del own["task"], own["accuracy"]
+        del own["task"]
+        if point.model == "full":
+            own["accuracy"] = None
         return [cls(**own, **vars(crossing)) for crossing in crossings]
 
 

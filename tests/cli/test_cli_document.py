@@ -1,5 +1,6 @@
-"""The document: its schema, what is asked of the sweep, determinism, and the tables for people."""
+"""The document: its schema, what is computed for it, determinism, and the tables for people."""
 
+import itertools
 import json
 import math
 import subprocess
@@ -11,8 +12,8 @@ from induction_dynamics import __version__
 from induction_dynamics.cli import main
 from induction_dynamics.cli.document import as_csv, as_json, build
 from induction_dynamics.cli.options import MEASURES
-from induction_dynamics.cli.sweep import log_spaced
 from induction_dynamics.pseudo_parameters import COORDINATES
+from induction_dynamics.scaling.plan import log_spaced
 
 NUMBER = (int, float)
 NONE = type(None)
@@ -34,6 +35,7 @@ ROW = {
     "step": (*NUMBER, NONE),
     "samples": (int, NONE),
     "horizon": NUMBER,
+    "accuracy": (*NUMBER, NONE),
 }
 FIT = {
     "model": str,
@@ -49,25 +51,29 @@ FIT = {
     "aicc": (*NUMBER, NONE),
     "preferred": bool,
 }
-CONFIG = {
-    "model",
-    "inputs",
-    "query",
-    "rotation",
-    "embedding_dim",
-    "measures",
-    "thresholds",
-    "loss_fractions",
-    "horizon",
-    "batch_size",
-    "step",
-    "samples",
-    "accuracy",
-    "seed",
-    "device",
-    "device_kind",
-    "versions",
+ASKED = {"measures", "thresholds", "loss_fractions"}
+OPTIONS = {
+    "model": str,
+    "inputs": str,
+    "query": str,
+    "rotation": NUMBER,
+    "embedding_dim": int,
+    "horizon": NUMBER,
+    "batch_size": int,
+    "step": NUMBER,
+    "samples": int,
+    "accuracy": NUMBER,
+    "seed": int,
 }
+MACHINE = {"device", "device_kind", "versions"}
+CONFIG = {
+    "simulate": {"context_length", *OPTIONS, *ASKED, *MACHINE},
+    "train": {"context_length", *OPTIONS, *ASKED, *MACHINE},
+    "sweep": {"grid", "workers", "threads", "records", "retry_failed", *ASKED, *MACHINE},
+}
+COUNTS = {"computed", "reused", "failed"}
+OF_CROSSING = ("measure", "threshold", "time", "outcome", "sustained")
+FAILED = ("solver_failed", "nonfinite", "not_computed")
 PARAMETERS = {"power": {"c", "p"}, "quadratic": {"c", "d"}, "quadratic_log": {"a", "b"}}
 
 
@@ -87,11 +93,12 @@ def validate(text):
         raise AssertionError(f"{word} is no JSON")
 
     document = json.loads(text, parse_constant=refuse)
-    assert set(document) == {"schema_version", "command", "config", "rows", "fits", "notes"}
-    assert document["schema_version"] == 1
     command = document["command"]
+    counts = COUNTS if command == "sweep" else set()
+    assert set(document) == {"schema_version", "command", "config", "rows", "fits", "notes"} | counts
+    assert document["schema_version"] == 1
     config = document["config"]
-    assert set(config) == CONFIG | {"context_lengths" if command == "sweep" else "context_length"}
+    assert set(config) == CONFIG[command]
     assert set(config["versions"]) == {
         "induction-dynamics",
         "python",
@@ -102,10 +109,16 @@ def validate(text):
         "numpy",
         "scipy",
     }
+    if command == "sweep":
+        check_grids(config["grid"])
+        runs = {tuple(row[name] for name in ROW if name not in OF_CROSSING): row["outcome"] for row in document["rows"]}
+        assert document["computed"] + document["reused"] == len(runs)
+        assert document["failed"] == sum(outcome in FAILED for outcome in runs.values())
+        check_order(document)
     for row in document["rows"]:
         fields(row, ROW)
         assert row["time_unit"] == "flow"
-        assert row["outcome"] in ("emerged", "horizon_reached", "solver_failed", "nonfinite")
+        assert row["outcome"] in ("emerged", "horizon_reached", *FAILED)
         assert (row["time"] is not None) == (row["outcome"] == "emerged")
         assert row["measure"] in MEASURES
         assert row["model"] in {"simulate": ("circuit", "subspace"), "train": ("full",)}.get(command, row["model"])
@@ -113,13 +126,14 @@ def validate(text):
         assert (row["seed"] is not None) == (full or sampled)
         assert (row["batch_size"] is not None) == (row["step"] is not None) == full
         assert (row["samples"] is not None) == sampled
+        assert (row["accuracy"] is None) == full
     groups = {}
     for fit in document["fits"]:
-        fields(fit, FIT)
+        fields(fit, FIT | {name: ROW[name] for name in OPTIONS if name in fit and name not in FIT})
         assert set(fit["parameters"]) == PARAMETERS[fit["law"]]
         for interval in fit["parameters"].values():
             fields(interval, dict.fromkeys(("value", "low", "high"), (*NUMBER, NONE)))
-        key = tuple(fit[name] for name in ("model", "inputs", "query", "measure", "threshold"))
+        key = tuple(fit.get(name) for name in (*OPTIONS, "measure", "threshold"))
         groups.setdefault(key, []).append(fit)
     for laws in groups.values():
         assert [fit["law"] for fit in laws] == list(PARAMETERS)
@@ -127,6 +141,30 @@ def validate(text):
     assert command == "sweep" or not document["fits"]
     assert all(isinstance(note, str) for note in document["notes"])
     return document
+
+
+def check_grids(grids):
+    """Every option of every grid, each with a list of its values; D only where it is given."""
+    for grid in grids:
+        assert OPTIONS.keys() - {"embedding_dim"} <= grid.keys() - {"context_lengths"} <= OPTIONS.keys()
+        for name, values in grid.items():
+            kind = int if name == "context_lengths" else OPTIONS[name]
+            assert isinstance(values, list) and values, name
+            assert all(isinstance(value, kind) and not isinstance(value, bool) for value in values), name
+
+
+def check_order(document):
+    """Rows stand in one order, whatever was typed: see `ledger.point_order`."""
+    words = [("circuit", "subspace", "full"), ("orthonormal", "isotropic"), ("last", "uniform"), MEASURES]
+    places = []
+    for row in document["rows"]:
+        run = [row[name] or 0 for name in ("rotation", "horizon", "batch_size", "step", "samples", "accuracy")]
+        task = [row["context_length"], row["embedding_dim"], -1 if row["seed"] is None else row["seed"]]
+        model, inputs, query, measure = map(
+            tuple.index, words, (row[name] for name in ("model", "inputs", "query", "measure"))
+        )
+        places.append((model, inputs, query, *run, *task, measure, row["threshold"]))
+    assert places == sorted(set(places))
 
 
 def answer(capsys, *argv):
@@ -180,18 +218,60 @@ def test_isotropic_inputs_have_seed_and_samples(capsys, pretended):
 
 
 def test_sweep(capsys, pretended, tmp_path):
-    lengths = ["4", "8", "16", "32", "64", "128", "4"]
-    models = ["--model", "circuit", "full", "circuit"]
-    document = answer(capsys, "sweep", "--context-lengths", *lengths, *models, "--output", str(tmp_path / "out"))
-    assert document["config"]["context_lengths"] == [4, 8, 16, 32, 64, 128]
-    assert document["config"]["model"] == ["circuit", "full"]
-    assert [(point.model, point.task.context_length) for point in pretended[0][0]] == [
-        (model, n) for model in ("circuit", "full") for n in (4, 8, 16, 32, 64, 128)
+    lengths = ["8", "4", "16", "32", "64", "128", "4"]
+    models = ["--model", "full", "circuit", "full"]
+    words = ["--thresholds", "2", "0.5", "--measures", "loss", "beta_2"]
+    document = answer(
+        capsys, "sweep", "--context-lengths", *lengths, *models, *words, "--output", str(tmp_path / "out")
+    )
+    (grid,) = document["config"]["grid"]
+    assert grid["context_lengths"] == [8, 4, 16, 32, 64, 128] and grid["model"] == ["full", "circuit"]
+    assert grid["query"] == ["last"] and grid["seed"] == [0] and "embedding_dim" not in grid
+    assert document["config"]["measures"] == ["loss", "beta_2"] and document["config"]["thresholds"] == [2, 0.5]
+    points = [(point.model, point.task.context_length) for points, _ in pretended for point in points]
+    assert sorted(points) == sorted((model, n) for model in ("circuit", "full") for n in (4, 8, 16, 32, 64, 128))
+    assert [
+        tuple(row[name] for name in ("model", "context_length", "measure", "threshold")) for row in document["rows"]
+    ] == [
+        (model, n, *target)
+        for model in ("circuit", "full")
+        for n in (4, 8, 16, 32, 64, 128)
+        for target in (("beta_2", 0.5), ("beta_2", 2), ("loss", 0.5))
     ]
-    assert len(document["rows"]) == 2 * 6 * 4
-    assert len(document["fits"]) == 2 * 4 * 3
+    assert (document["computed"], document["reused"], document["failed"]) == (12, 0, 0)
+    assert len(document["fits"]) == 2 * 3 * 3
     assert {fit["law"] for fit in document["fits"] if fit["preferred"]} == {"quadratic_log"}
     assert document["notes"] == []
+
+
+def test_a_sweep_over_any_option(capsys, pretended, drawn, tmp_path):
+    """Every combination, each point once: what has no effect on a model makes no further points of it."""
+    words = ["--query", "uniform", "last", "--batch-size", "64", "256", "--step", ".5", "--seed", "3", "2"]
+    words += ["--accuracy", "1e-5", "1e-6", "--rotation", "60", "--horizon", "3", "6"]
+    models = ["--model", "full", "circuit", "subspace"]
+    lengths = ["--context-lengths", "4", "8", "16"]
+    document = answer(capsys, "sweep", *lengths, *models, *words, "--output", str(tmp_path / "out"))
+    (grid,) = document["config"]["grid"]
+    assert grid["batch_size"] == [64, 256] and grid["seed"] == [3, 2] and grid["accuracy"] == [1e-5, 1e-6]
+    runs = {}
+    for row in document["rows"]:
+        run = tuple(row[name] for name in ("context_length", "query", "batch_size", "step", "seed", "accuracy"))
+        runs.setdefault(row["model"], []).append((*run, row["horizon"]))
+    expected = {
+        "full": itertools.product((4, 8, 16), ("last", "uniform"), (64, 256), (0.5,), (2, 3), (None,), (3, 6)),
+        "circuit": itertools.product((4, 8, 16), ("last", "uniform"), (None,), (None,), (None,), (1e-5, 1e-6), (3, 6)),
+    }
+    expected["subspace"] = expected["circuit"] = list(expected["circuit"])
+    assert {model: sorted(found[::4], key=str) for model, found in runs.items()} == {
+        model: sorted(found, key=str) for model, found in expected.items()
+    }
+    assert document["computed"] == 3 * 2 * (2 * 2 * 2 + 2 * 2 * 2)
+    # rows that differ in more than N and the seed are of several curves
+    curves = {
+        (fit["model"], fit["query"], fit["measure"], fit["batch_size"], fit["accuracy"], fit["horizon"])
+        for fit in document["fits"]
+    }
+    assert len(curves) == len(document["fits"]) / 3 == 2 * 4 * (2 * 2 + 2 * 2 * 2)
 
 
 def test_sweep_with_too_few_points_has_no_fit_and_a_word_why(capsys, pretended, tmp_path):
@@ -202,7 +282,7 @@ def test_sweep_with_too_few_points_has_no_fit_and_a_word_why(capsys, pretended, 
     assert all("no law fitted" in note and "at least 3" in note for note in document["notes"])
 
 
-def test_range_form_is_the_list_form(capsys, pretended, tmp_path):
+def test_range_form_is_the_list_form(capsys, pretended, drawn, tmp_path):
     span = answer(capsys, "sweep", "--from", "4", "--to", "400", "--per-decade", "2", "--output", str(tmp_path / "a"))
     listed = ("--context-lengths", "4", "13", "40", "126", "400", "--output", str(tmp_path / "b"))
     assert span == answer(capsys, "sweep", *listed)
@@ -216,19 +296,28 @@ def test_log_spaced(first, last, per_decade):
     assert len(lengths) <= math.log10(last / first) * per_decade + 2
 
 
-@pytest.mark.parametrize("command", ["simulate", "train", "sweep"])
-def test_same_words_same_document(capsys, pretended, tmp_path, command):
-    rest = ["--context-length", "5"]
-    if command == "sweep":
-        rest = ["--context-lengths", "4", "5", "6", "--model", "subspace", "full", "--output", str(tmp_path / "out")]
+@pytest.mark.parametrize("command", ["simulate", "train"])
+def test_same_words_same_document(capsys, pretended, command):
     texts = []
-    for _ in range(2):
-        assert main([command, *rest, "--seed", "7", "--json"]) == 0
+    for seed in ("7", "7", "8"):
+        assert main([command, "--context-length", "5", "--seed", seed, "--json"]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_same_words_same_document_of_a_sweep(capsys, pretended, drawn, tmp_path):
+    """In whatever order they stand; in the same folder nothing is computed again."""
+    words = ["sweep", "--model", "subspace", "full", "--json", "--quiet", "--output"]
+    texts = []
+    for folder, lengths in [("a", "456"), ("b", "456"), ("c", "6454"), ("a", "456")]:
+        assert main([*words, str(tmp_path / folder), "--context-lengths", *lengths]) == 0
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1]
-    if command == "train":
-        assert main([command, *rest, "--seed", "8", "--json"]) == 0
-        assert capsys.readouterr().out != texts[0]
+    first, _, other, again = map(json.loads, texts)
+    assert other.pop("config") != first["config"] and other == {name: first[name] for name in other}
+    assert (first["computed"], first["reused"], again["computed"], again["reused"]) == (6, 0, 0, 6)
+    assert again | {"computed": 6, "reused": 0} == first
+    assert sum(len(points) for points, _ in pretended) == 3 * 6
 
 
 def test_numbers_that_are_not_finite_become_null():
@@ -241,7 +330,7 @@ def test_csv_of_no_rows_is_empty():
     assert as_csv([]).strip() == ""
 
 
-def test_tables_for_people(capsys, pretended, tmp_path):
+def test_tables_for_people(capsys, pretended, drawn, tmp_path):
     words = ["--measures", "alpha_3", "beta_2", "beta_1", "loss", "--thresholds", "0.5", "20", "--horizon", "3"]
     argv = ["sweep", "--context-lengths", "4", "8", "16", "32", "64", "--output", str(tmp_path / "out"), *words]
     assert main(argv) == 0
@@ -279,7 +368,7 @@ def test_a_table_holds_large_numbers_whole(capsys, pretended):
 
 
 @pytest.mark.parametrize("thresholds", [("0.5",), ("0.5", "20")])
-def test_a_long_table_is_laid_out_as_a_short_one(capsys, monkeypatch, pretended, tmp_path, thresholds):
+def test_a_long_table_is_laid_out_as_a_short_one(capsys, monkeypatch, pretended, drawn, tmp_path, thresholds):
     argv = ["sweep", "--context-lengths", "4", "800", "16", "--thresholds", *thresholds, "--output", str(tmp_path)]
     printed = []
     for long in (1000, 2):

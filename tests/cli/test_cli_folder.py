@@ -1,6 +1,5 @@
-"""The folder of a sweep: what is in it, whose it is, and that its files are whole."""
+"""The folder of a command: whose it is, and that its files are there whole or not at all."""
 
-import csv
 import gc
 import importlib
 import json
@@ -15,105 +14,96 @@ import pytest
 from induction_dynamics.cli import folder as folders
 from induction_dynamics.cli import main
 
-FILES = {"config.json", "rows.csv", "fits.json", "sweep.json", "emergence_times.png", "emergence_times.svg"}
+FILES = {"config.json", "compare.json", "deviations.csv", "curves.csv", "comparison.png", "comparison.svg"}
 
 
 @pytest.fixture
-def drawn(monkeypatch):
-    """Pictures that cost nothing."""
-    style = importlib.import_module("induction_dynamics.plotting.style")
-    picture = importlib.import_module("induction_dynamics.plotting.emergence_times")
-    monkeypatch.setattr(picture, "plot_emergence_times", lambda rows, fits: "figure")
-    monkeypatch.setattr(style, "save_figure", lambda figure, path: path.write_text(figure))
+def compared(drawn, pretended, monkeypatch):
+    """The calls of the comparison; its pictures cost nothing."""
+    calls = []
+    comparison = importlib.import_module("induction_dynamics.training.comparison")
+    picture = importlib.import_module("induction_dynamics.plotting.comparison")
+    real = comparison.compare
+
+    def compare(task, **asked):
+        calls.append((task, asked))
+        return real(task, **asked)
+
+    monkeypatch.setattr(comparison, "compare", compare)
+    monkeypatch.setattr(picture, "plot_comparison", lambda comparison: "figure")
+    return calls
 
 
-def sweep(output, *words):
-    return main(["sweep", "--context-lengths", "4", "8", "16", "--output", str(output), *words])
+def compare(output, *words):
+    return main(["compare", "--context-length", "4", "--seeds", "0", "--output", str(output), *words])
 
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_what_is_written(capsys, pretended, tmp_path):
-    folder = tmp_path / "deep" / "down"
-    assert sweep(folder, "--json") == 0
-    out = capsys.readouterr().out
-    assert {path.name for path in folder.iterdir()} == FILES
-    document = json.loads(out)
-    assert (folder / "sweep.json").read_text() == out
-    assert json.loads((folder / "config.json").read_text()) == document["config"]
-    assert json.loads((folder / "fits.json").read_text()) == document["fits"]
-    with open(folder / "rows.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [float(row["time"]) for row in rows] == [row["time"] for row in document["rows"]]
-    assert list(rows[0]) == list(document["rows"][0])
-    assert rows[0]["seed"] == ""
-    assert (folder / "emergence_times.png").read_bytes().startswith(b"\x89PNG")
-    assert b"<svg" in (folder / "emergence_times.svg").read_bytes()
-
-
-def test_the_same_configuration_may_be_written_again(capsys, pretended, drawn, tmp_path):
-    assert sweep(tmp_path / "out", "--quiet") == 0
+def test_the_same_configuration_may_be_written_again(capsys, compared, tmp_path):
+    assert compare(tmp_path / "out", "--quiet") == 0
     before = contents(tmp_path / "out")
     config = json.loads(before["config.json"])
     config["versions"]["jax"] = "0.0.1"
     (tmp_path / "out" / "config.json").write_text(json.dumps(config))
-    assert sweep(tmp_path / "out", "--json") == 0
+    assert compare(tmp_path / "out", "--json") == 0
     assert contents(tmp_path / "out") == before
+    assert before.keys() == FILES
 
 
 @pytest.mark.parametrize(
-    "config", ['{"seed": 1}', "[]", "not JSON", '{"seed": 0, "model": ["circuit"]}', b"\xff\xfe".decode("latin-1")]
+    "config", ['{"seeds": [0]}', "[]", "not JSON", '{"seed": 0, "model": ["circuit"]}', b"\xff\xfe".decode("latin-1")]
 )
-def test_another_configuration_is_refused(capsys, pretended, tmp_path, config):
+def test_another_configuration_is_refused(capsys, compared, tmp_path, config):
     (tmp_path / "config.json").write_text(config)
     before = contents(tmp_path)
-    assert sweep(tmp_path) == 2
+    assert compare(tmp_path) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
     assert err.startswith(f"--output must be a new folder or one of the same configuration; got '{tmp_path}'")
     assert contents(tmp_path) == before
-    assert pretended == []
+    assert compared == []
 
 
-def test_the_difference_is_named(capsys, pretended, drawn, tmp_path):
-    assert sweep(tmp_path / "out", "--quiet") == 0
+def test_the_difference_is_named(capsys, compared, tmp_path):
+    assert compare(tmp_path / "out", "--quiet") == 0
     capsys.readouterr()
-    assert sweep(tmp_path / "out", "--seed", "1", "--horizon", "3") == 2
-    assert "whose config.json is another (other horizon, seed)." in capsys.readouterr().err
+    assert compare(tmp_path / "out", "--seeds", "1", "--horizon", "3") == 2
+    assert "whose config.json is another (other seeds, horizon)." in capsys.readouterr().err
 
 
-def test_files_of_somebody_else_are_kept(capsys, pretended, tmp_path):
-    (tmp_path / "rows.csv").write_text("mine")
-    assert sweep(tmp_path) == 2
-    assert "which holds rows.csv without config.json." in capsys.readouterr().err
-    assert contents(tmp_path) == {"rows.csv": b"mine"}
-    assert pretended == []
+def test_files_of_somebody_else_are_kept(capsys, compared, tmp_path):
+    (tmp_path / "curves.csv").write_text("mine")
+    assert compare(tmp_path) == 2
+    assert "which holds curves.csv without config.json." in capsys.readouterr().err
+    assert contents(tmp_path) == {"curves.csv": b"mine"}
+    assert compared == []
 
 
 @pytest.mark.parametrize("below", ["", "x", "x/y"])
-def test_a_file_is_no_folder(capsys, pretended, tmp_path, below):
+def test_a_file_is_no_folder(capsys, compared, tmp_path, below):
     (tmp_path / "file").write_text("mine")
-    assert sweep(tmp_path / "file" / below) == 2
+    assert compare(tmp_path / "file" / below) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("--output must be a folder") and err.count("\n") == 1
     assert contents(tmp_path) == {"file": b"mine"}
-    assert pretended == []
+    assert compared == []
 
 
-def test_a_folder_that_cannot_be_written(capsys, pretended, tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written(capsys, compared, tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(folders, "open", refuse, raising=False)
-    assert sweep(tmp_path / "a" / "b") == 2
+    assert compare(tmp_path / "a" / "b") == 2
     assert "that can be written; got" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_name_that_is_too_long(capsys, pretended, tmp_path):
-    assert sweep(tmp_path / ("a" * 5000)) == 2
+def test_a_name_that_is_too_long(capsys, compared, tmp_path):
+    assert compare(tmp_path / ("a" * 5000)) == 2
     assert "(File name too long)." in capsys.readouterr().err
 
 
@@ -122,8 +112,8 @@ def test_a_failure_leaves_nothing(capsys, tmp_path, monkeypatch, error, status):
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(importlib.import_module("induction_dynamics.scaling.sweep"), "sweep", fail)
-    assert sweep(tmp_path / "a" / "b") == status
+    monkeypatch.setattr(importlib.import_module("induction_dynamics.training.comparison"), "compare", fail)
+    assert compare(tmp_path / "a" / "b") == status
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
@@ -143,9 +133,9 @@ def test_exhausted_memory_of_jax_is_a_sentence_and_other_failures_are_not_hidden
 
 
 @pytest.mark.parametrize("moment", ["while writing", "while drawing"])
-def test_a_failure_while_writing_keeps_what_was_there(capsys, pretended, drawn, tmp_path, monkeypatch, moment):
+def test_a_failure_while_writing_keeps_what_was_there(capsys, compared, tmp_path, monkeypatch, moment):
     folder = tmp_path / "out"
-    assert sweep(folder, "--quiet") == 0
+    assert compare(folder, "--quiet") == 0
     before = contents(folder)
     capsys.readouterr()
 
@@ -157,7 +147,7 @@ def test_a_failure_while_writing_keeps_what_was_there(capsys, pretended, drawn, 
         monkeypatch.setattr(importlib.import_module("induction_dynamics.plotting.style"), "save_figure", fail)
     else:
         monkeypatch.setattr(folders.Path, "write_text", lambda path, *args, **kwargs: fail(path))
-    assert sweep(folder, "--json") == 1
+    assert compare(folder, "--json") == 1
     out, err = capsys.readouterr()
     assert out == "" and err == "Reading or writing failed: No space left on device.\n"
     assert contents(folder) == before
@@ -186,25 +176,25 @@ def test_the_second_of_two_at_once_is_refused(tmp_path):
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["config.json"]
 
 
-def test_what_a_killed_sweep_leaves_does_not_block_the_next(capsys, pretended, drawn, tmp_path):
-    assert sweep(tmp_path / "out") == 0
+def test_what_a_killed_command_leaves_does_not_block_the_next(capsys, compared, tmp_path):
+    assert compare(tmp_path / "out") == 0
     for name in FILES - {"config.json"}:
         (tmp_path / "out" / name).unlink()
-    assert sweep(tmp_path / "out") == 0
+    assert compare(tmp_path / "out") == 0
     assert {file.name for file in (tmp_path / "out").iterdir()} == FILES
 
 
-def test_a_lone_configuration_of_another_may_be_removed(capsys, pretended, drawn, tmp_path):
+def test_a_lone_configuration_of_another_may_be_removed(capsys, compared, tmp_path):
     """It was left by a command that was killed, or is of one that is still at work: the sentence says what to do."""
-    assert sweep(tmp_path / "out", "--quiet") == 0
-    other = [tmp_path / "out", "--seed", "1"]
-    assert sweep(*other) == 2
+    assert compare(tmp_path / "out", "--quiet") == 0
+    other = [tmp_path / "out", "--seeds", "1"]
+    assert compare(*other) == 2
     assert "no result" not in capsys.readouterr().err
     for name in FILES - {"config.json"}:
         (tmp_path / "out" / name).unlink()
-    assert sweep(*other) == 2
+    assert compare(*other) == 2
     assert capsys.readouterr().err.endswith(
-        "whose config.json is another (other seed) and which holds no result yet: "
+        "whose config.json is another (other seeds) and which holds no result yet: "
         "unless a command is at work there, remove it, or choose another.\n"
     )
     assert contents(tmp_path / "out").keys() == {"config.json"}
@@ -216,11 +206,6 @@ def test_the_configuration_may_be_read_by_whom_the_other_files_may(tmp_path):
     with folders.claimed(str(tmp_path / "out"), {"seed": 0}, ()) as folder:
         assert (folder / "config.json").stat().st_mode == (tmp_path / "mine").stat().st_mode
         assert [path.name for path in folder.iterdir()] == ["config.json"]
-
-
-def test_where_it_was_written_is_said_on_one_line(capsys, pretended, drawn, tmp_path):
-    assert sweep(tmp_path / "a\nb") == 0
-    assert capsys.readouterr().out.endswith(f"\n\nWritten to {tmp_path}/a\\nb\n")
 
 
 def test_a_terminated_command_leaves_nothing(tmp_path):
@@ -308,7 +293,7 @@ def test_a_claim_interrupted_at_any_line_leaves_nothing(tmp_path, there_before):
     assert (path / "config.json").exists()
 
 
-def test_a_configuration_nested_without_end_is_another(capsys, pretended, tmp_path):
+def test_a_configuration_nested_without_end_is_another(capsys, compared, tmp_path):
     (tmp_path / "config.json").write_text("[" * 200_000)
-    assert sweep(tmp_path) == 2
+    assert compare(tmp_path) == 2
     assert "whose config.json is another" in capsys.readouterr().err

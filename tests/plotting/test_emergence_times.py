@@ -37,6 +37,7 @@ def row(n: int, **changes: Any) -> dict[str, Any]:
         "step": None,
         "samples": None,
         "horizon": 12.0,
+        "accuracy": None,
     }
     return dataclasses.asdict(Row(**(values | changes)))
 
@@ -211,3 +212,94 @@ def test_no_key_is_cut_off(thresholds):
     for box in boxes:
         assert 0 <= box.x0 < box.x1 <= figure.bbox.x1 and 0 <= box.y0 < box.y1 <= figure.bbox.y1
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def trained(n: int, seed: int, time: float | None, **changes: Any) -> dict[str, Any]:
+    own = {"model": "full", "seed": seed, "batch_size": 8, "step": 0.25, "time": time}
+    return row(n, **(own | ({"outcome": "horizon_reached"} if time is None else {}) | changes))
+
+
+def test_repeats_are_points_with_a_line_through_their_geometric_means():
+    rows = [trained(n, seed, n**2 * factor) for n in (4, 8, 16) for seed, factor in enumerate((1.0, 2.0, 4.0))]
+    figure = plot_emergence_times(rows)
+    axes = figure.axes[0]
+    assert len(points(lines(axes, "emerged")[0])[0]) == 9
+    (mean,) = lines(axes, "mean")
+    assert points(mean)[0] == [4, 8, 16]
+    np.testing.assert_allclose(points(mean)[1], [32.0, 128.0, 512.0])
+    assert " mean of repeats" in words(figure)[1]
+
+
+def test_the_line_through_means_breaks_where_a_repeat_has_no_time():
+    rows = [trained(n, seed, None if (n, seed) == (8, 1) else 2.0 * n**2) for n in (4, 8, 16) for seed in (0, 1)]
+    (mean,) = lines(plot_emergence_times(rows).axes[0], "mean")
+    assert np.isnan(points(mean)[1]).tolist() == [False, True, False]
+
+
+def test_what_is_not_repeated_has_no_line_through_means():
+    rows = [
+        row(n, model=model, measure=m) for n in LENGTHS for model in ("circuit", "full") for m in ("loss", "beta_2")
+    ]
+    figure = plot_emergence_times(rows)
+    assert lines(figure.axes[0], "mean") == [] and " mean of repeats" not in words(figure)[1]
+
+
+def test_what_stands_apart_has_panels_of_its_own():
+    rows = [trained(n, 0, float(size * n**2), batch_size=size) for size in (8, 16, 32) for n in LENGTHS]
+    fits = [fit | {"batch_size": size} for size in (8, 16, 32) for fit in fits_of(rows[:5])]
+    rows += [row(n) for n in LENGTHS]
+    figure = plot_emergence_times(rows, fits, apart=["batch_size"])
+    assert [axes.get_title() for axes in figure.axes] == [
+        f"query last, orthonormal inputs\nbatch size {size}" for size in (8, 16, 32)
+    ]
+    for size, axes in zip((8, 16, 32), figure.axes, strict=True):
+        full, reduced = lines(axes, "emerged")
+        assert points(full)[1] == [float(size * n**2) for n in LENGTHS]
+        assert points(reduced)[1] == [1.92 * n**2 + 1.6 * n for n in LENGTHS]
+        assert len(lines(axes, "fit")) == 1 and lines(axes, "mean") == []
+    figure.draw_without_rendering()
+    box = figure.get_tightbbox()
+    assert 0 <= box.x0 < box.x1 <= figure.get_figwidth() and 0 <= box.y0 < box.y1 <= figure.get_figheight()
+
+
+def test_queries_stay_side_by_side_where_more_stands_apart():
+    rows = [row(4, query=query, rotation=angle) for angle in (60.0, 90.0) for query in ("last", "uniform")]
+    titles = [axes.get_title().split("\n") for axes in plot_emergence_times(rows, apart=["rotation"]).axes]
+    assert titles == [
+        [f"query {query}, orthonormal inputs", f"rotation {angle} degrees"]
+        for angle in (60, 90)
+        for query in ("last", "uniform")
+    ]
+
+
+def test_a_fit_of_everything_is_drawn_in_every_panel_and_named_as_such():
+    rows = [
+        row(n, query=query, measure=m) for query in ("last", "uniform") for m in ("loss", "beta_2") for n in LENGTHS
+    ]
+    pooled = [{key: fit[key] for key in ("law", "parameters", "preferred")} for fit in fits_of(rows)]
+    for axes in plot_emergence_times(rows, pooled).axes:
+        (curve,) = lines(axes, "fit")
+        assert to_hex(curve.get_color()) == style.GRAY and str(curve.get_label()).startswith("all: ")
+
+
+def test_fits_that_no_panel_parts_are_all_drawn_and_told_apart():
+    rows = [trained(n, 0, float(size * n**2), batch_size=size) for size in (8, 16) for n in LENGTHS]
+    fits = [fit | {"batch_size": size} for size in (8, 16) for fit in fits_of(rows[:5])]
+    labels = [str(line.get_label()) for line in lines(plot_emergence_times(rows, fits).axes[0], "fit")]
+    assert [label.partition(":")[0] for label in labels] == [
+        rf"$\beta_{{2}}$ full, batch size {size}" for size in (8, 16)
+    ]
+
+
+def test_a_run_that_was_not_computed_has_failed():
+    figure = plot_emergence_times([row(4), row(8, time=None, outcome="not_computed", sustained=None)])
+    assert len(lines(figure.axes[0], "failed")) == 1 and "run failed" in words(figure)[1]
+
+
+def test_a_note_is_set_above_all_panels():
+    figure = plot_emergence_times([row(4)], note="Pooled: " + "batch_size, " * 20)
+    title = figure.legends[0].get_title()
+    assert title.get_text().startswith("Pooled: ") and "\n" in title.get_text()
+    figure.draw_without_rendering()
+    box = figure.get_tightbbox()
+    assert 0 <= box.x0 < box.x1 <= figure.get_figwidth() and box.y1 <= figure.get_figheight()
