@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from experiments.benchmarks import circuit_sweep, gram_draws, loss_cost, subspace_sweep, warm_start
+from experiments.benchmarks import circuit_sweep, gram_draws, loss_cost, subspace_sweep, warm_start, workers
 from experiments.recorder import chosen, run_script
 
 BENCHMARKS = {
@@ -12,6 +12,7 @@ BENCHMARKS = {
     "subspace_sweep": lambda folder: subspace_sweep.main(subspace_sweep.SubspaceSweepConfig(folder)),
     "warm_start": lambda folder: warm_start.main(warm_start.WarmStartConfig(folder)),
     "gram_draws": lambda folder: gram_draws.main(gram_draws.GramDrawsConfig(folder)),
+    "workers": lambda folder: workers.main(workers.WorkersConfig(folder)),
 }
 """What measures each table, with the configuration whose numbers are committed."""
 

@@ -69,8 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         terminated = isinstance(interrupt, _Terminated)
         status = _complain(*(("Terminated.", TERMINATED) if terminated else ("Interrupted.", INTERRUPTED)))
-        if argv is None:
-            # A thread may be in the midst of a run, which the interpreter would wait for.
+        if argv is None and _is_busy():
+            # It may be in the midst of a run, which the interpreter would wait for.
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.flush()
             os._exit(status)
@@ -87,6 +87,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if argv is None:
             # The process ends here, and all it holds with it: to look for garbage first takes a quarter of a second.
             gc.freeze()
+
+
+def _is_busy() -> bool:
+    """Whether there is a thread that the interpreter would wait for."""
+    others = (thread for thread in threading.enumerate() if thread is not threading.main_thread())
+    return any(not thread.daemon for thread in others)
 
 
 class _Terminated(KeyboardInterrupt):
@@ -134,7 +140,7 @@ def _run(words: list[str]) -> None:
         raise Refusal(f"A command is missing: {listed(tuple(COMMANDS))}; '{PROGRAM} --help' tells more.")
     name, rest = words[0], words[1:]
     if name in ("-h", "--help"):
-        commands = "\n".join(f"  {command.name:<12}{command.summary}" for command in COMMANDS.values())
+        commands = "\n".join(f"  {command.name:<11}{command.summary}" for command in COMMANDS.values())
         sys.stdout.write(_HELP.format(commands=commands))
     elif name == "--version":
         print(f"{PROGRAM} {__version__}")

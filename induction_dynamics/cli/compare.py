@@ -118,7 +118,7 @@ def _writers(comparison: "Comparison", document: Mapping[str, Any]) -> dict[str,
 
 COMMAND = Command(
     name="compare",
-    summary="the trained full model beside the reduced flow, with their residual",
+    summary="the trained full model beside the reduced flow, with residual",
     description="""\
 Follows the gradient flow of all 19 coordinates and trains the full model by
 gradient descent from zero, for each seed, on one time axis; prints emergence

@@ -1,17 +1,19 @@
 """Plans of a sweep: from options or a TOML file to grids of points, and back to a file."""
 
+import contextlib
 import dataclasses
 import math
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from induction_dynamics.cli.options import EmergenceOptions
 from induction_dynamics.cli.parsing import Command, flags, nearest, parse
-from induction_dynamics.cli.refusal import Refusal
+from induction_dynamics.cli.refusal import Refusal, from_argument_error
 from induction_dynamics.cli.sweep_options import PlanOptions
 from induction_dynamics.cli.values import listed, quoted
+from induction_dynamics.errors import ArgumentError
 
 if TYPE_CHECKING:
     from induction_dynamics.scaling.plan import Grid
@@ -97,11 +99,28 @@ def read_plan(typed: str) -> Plan:
         if any(name in grid for name in _LENGTHS):
             inherited = {name: value for name, value in inherited.items() if name not in _LENGTHS}
         options = _options(inherited | grid, where)
-        try:
+        with plan_named(typed):
             found.append(_grid(options))
-        except Refusal as error:
-            raise Refusal(f"{where}: {_by_keys(error.sentence)}", error.status) from None
     return Plan(tuple(found), **_asked(common))
+
+
+@contextlib.contextmanager
+def plan_named(typed: str | None) -> Iterator[None]:
+    """Say of options that are refused within the block that it is a plan that has them.
+
+    Args:
+        typed: the plan as typed; None where there is none, and the block is left alone.
+
+    Raises:
+        Refusal: what is refused.
+    """
+    try:
+        yield
+    except (Refusal, ArgumentError) as error:
+        if typed is None:
+            raise
+        refusal = error if isinstance(error, Refusal) else from_argument_error(error, flags(PlanOptions))
+        raise Refusal(f"The plan {quoted(typed)}: {_by_keys(refusal.sentence)}", refusal.status) from None
 
 
 def _asked(options: PlanOptions) -> dict[str, Any]:

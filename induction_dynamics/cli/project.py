@@ -1,4 +1,4 @@
-"""`induction-dynamics project`: the 19 coordinates of weights on disk, of one file or along a series."""
+"""`induction-dynamics project`: the 19 coordinates of weights on disk, of one file or a series."""
 
 import contextlib
 import dataclasses
@@ -213,7 +213,7 @@ def _naming_files() -> Iterator[None]:
 
 COMMAND = Command(
     name="project",
-    summary="the 19 coordinates of weights on disk, of one file or along a series",
+    summary="the 19 coordinates of weights on disk, of one file or a series",
     description="""\
 Projects weights on disk on the 19 coordinates, and tells the fraction of their
 norm that these do not explain. Of several files, or a folder of them, it also

@@ -14,7 +14,7 @@ from induction_dynamics.cli.dry_run import show_dry_run
 from induction_dynamics.cli.folder import pictures, text, write_all
 from induction_dynamics.cli.folder_options import CurveOptions
 from induction_dynamics.cli.parsing import Command
-from induction_dynamics.cli.plans import Plan, as_toml, check_alone, plan_of, read_plan
+from induction_dynamics.cli.plans import Plan, as_toml, check_alone, plan_named, plan_of, read_plan
 from induction_dynamics.cli.plot import draw
 from induction_dynamics.cli.progress import progress
 from induction_dynamics.cli.refusal import FAILED, Refusal, folder_named
@@ -43,7 +43,8 @@ def run(options: SweepOptions) -> None:
     else:
         check_alone(options.points, options.plan)
         plan = read_plan(options.plan)
-    points = [point for grid in plan.grids for point in grid.points()]
+    with plan_named(options.plan):
+        points = [point for grid in plan.grids for point in grid.points()]
     if options.work.dry_run:
         show_dry_run(plan, points, options)
         return
@@ -157,7 +158,7 @@ def _complain(result: "SweepResult") -> None:
 
 COMMAND = Command(
     name="sweep",
-    summary="emergence times over any option, kept in a folder, with fitted laws",
+    summary="emergence times over any option, kept in a folder, with laws",
     description="""\
 Emergence times of one or more models over many context lengths, and over any
 other option of the task, the model and the training; and three laws fitted to
@@ -169,10 +170,10 @@ for gradient descent, learning rate x steps / D.
 Each point is kept in the folder's ledger.sqlite as soon as it is done: a sweep
 that was stopped or killed goes on where it was, and one with further values
 adds its points to those that are there. 'induction-dynamics status DIR' tells
-how far it is, 'export', 'fit' and 'plot' make use of the folder. Writes rows.csv,
-fits.json and emergence_times.png and .svg of all that the folder holds, and
-plan.toml, which --plan takes. A plan has options by their names, and further
-tables [[grid]] if one grid is not enough:
+how far it is; 'export', 'fit' and 'plot' make use of the folder. Writes
+rows.csv, fits.json and emergence_times.png and .svg of all that the folder
+holds, and plan.toml, which --plan takes. A plan has options by their names, and
+further tables [[grid]] if one grid is not enough:
 
   context_lengths = [4, 8, 16]
   query = ["last", "uniform"]

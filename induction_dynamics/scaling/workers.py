@@ -59,8 +59,7 @@ def processes(workers: int, threads: int, settings: Mapping[str, Any] | None = N
     try:
         yield executor
     except BaseException:
-        lifeline.close()  # now: what is begun shall not be waited for
-        executor.shutdown(wait=False, cancel_futures=True)
+        lifeline.close()  # the processes end now: what they have begun shall not be waited for
         raise
     finally:
         executor.shutdown(wait=True, cancel_futures=True)

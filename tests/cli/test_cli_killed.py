@@ -1,5 +1,6 @@
 """A sweep that is killed, again and again, at random moments: nothing finished is lost, and the end is the same."""
 
+import json
 import random
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 
 from induction_dynamics.cli import main
 from induction_dynamics.errors import ArgumentError
-from induction_dynamics.scaling.ledger import read_ledger
+from induction_dynamics.scaling.ledger import FILE, read_ledger, read_state
 
 # Batches of one point and of several: some seconds, of which most are spent on the trainings.
 PLAN = """
@@ -83,3 +84,43 @@ def test_killed_at_random_moments(tmp_path, capsys, kills, words):
     assert f'"computed": {POINTS - len(there)},\n  "reused": {len(there)},' in out
     assert exported(folder, capsys) == exported(whole, capsys)
     print(f"{in_mid_run} kills of {kills} in mid-run; {len(there)} of {POINTS} points were there before the last")
+
+
+def begun_on(folder, workers):
+    """Whether a process has done the short points, or several have begun with the longest."""
+    if not (folder / FILE).exists():
+        return False
+    words = read_state(folder).get("progress", {}).get("words", "")
+    return words.startswith("full") and (workers > 1 or len(finished(folder)) >= 2)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_watched_and_interrupted(tmp_path, capfd, workers):
+    """While one sweep is at work another leaves and `status` tells; Ctrl-C ends it at once, in the midst of a run."""
+    folder = tmp_path / "sweep"
+    words = ["sweep", "--context-lengths", "4", "16", "--model", "circuit", "full", "--seed", "0", "1"]
+    words += ["--batch-size", "2", "512", "--workers", workers, "--output", str(folder)]
+    with subprocess.Popen([sys.executable, "-m", "induction_dynamics", *words], stderr=subprocess.PIPE) as process:
+        try:
+            deadline = time.monotonic() + 120
+            while not begun_on(folder, int(workers)):
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.05)
+            assert main(["status", str(folder), "--json"]) == 0
+            told = json.loads(capfd.readouterr().out)
+            assert told["running"] and told["asked"] == 10 and told["points"] < 10
+            assert told["at_work_on"].startswith("full, query last, N = ")
+            assert told["driver"]["process"] == process.pid and told["ended"] is None
+            assert main(words) == 2
+            assert f"no other sweep is at work (process {process.pid} on" in capfd.readouterr().err
+            begun = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+            assert time.monotonic() - begun < 20
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert err.decode() == "All that was finished is kept: the same command goes on from there.\nInterrupted.\n"
+    assert len(finished(folder)) < 10
+    assert main(["status", str(folder)]) == 0
+    assert "nobody is at work: the last sweep was stopped at" in capfd.readouterr().out

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import __main__ as benchmarks
-from experiments.benchmarks import circuit_sweep, gram_draws, kvaerno, loss_cost, subspace_sweep, warm_start
+from experiments.benchmarks import circuit_sweep, gram_draws, kvaerno, loss_cost, subspace_sweep, warm_start, workers
 from experiments.benchmarks.lsoda import circuit_times, gradient, hessian, loss, plain_circuit_times
 from experiments.benchmarks.stopwatch import interleaved
 from experiments.recorder import read_table, run_script
@@ -165,6 +165,15 @@ def test_loss_cost_runs(tmp_path, made):
     assert rows[0]["error"] is None and rows[1]["error"] < 1e-11
 
 
+@pytest.mark.slow
+def test_workers_runs(tmp_path, made):
+    config = workers.WorkersConfig(tmp_path, context_lengths=(2,), points=3, batch_size=8, steps=8, rounds=1)
+    workers.main(config)
+    rows = made("workers")
+    assert column(rows, "workers") == [1, 2] and column(rows, "points") == [3, 3]
+    assert rows[0]["gain"] == 1 and rows[1]["gain"] == pytest.approx(rows[0]["seconds"] / rows[1]["seconds"], rel=1e-2)
+
+
 def test_subspace_sweep_runs(tmp_path, made):
     config = subspace_sweep.SubspaceSweepConfig(
         tmp_path, queries=("last",), lengths=0, single=(6,), rival=(6,), kvaerno=(), rounds=1
@@ -271,6 +280,14 @@ def test_claims_of_starting(committed):
     assert_below(max(column(rows, "seconds", start="second")), seconds)
     for row in rows:
         assert row["share_of_imports"] <= 1
+
+
+def test_claims_of_several_processes(committed):
+    rows = committed("workers")
+    (gain,) = told("by two processes of one thread is more than # times as fast as by one")
+    assert_above(min(column(rows, "gain", workers=2)), gain)
+    assert set(column(rows, "threads")) == {1} and min(column(rows, "cores")) >= 2
+    assert column(rows, "gain", workers=1) == [1.0] * len(column(rows, "gain", workers=1))
 
 
 def test_claims_of_the_draws(committed):
