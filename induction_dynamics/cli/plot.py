@@ -1,5 +1,6 @@
 """`induction-dynamics plot`: emergence times against N, with the laws fitted to them, from folders of sweeps."""
 
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -74,9 +75,9 @@ def _place(options: PlotOptions) -> Path:
     if options.to is None:
         return Path(folder)
     file = Path(options.to)
-    if not file.parent.is_dir():
+    if not os.path.isdir(file.parent):  # unlike the method no error where the name is too long
         raise Refusal(f"--to must be a file in a folder that exists; got {quoted(options.to)}.")
-    if file.is_dir():
+    if os.path.isdir(file):
         raise Refusal(f"--to must be a file; got {quoted(options.to)}, which is a folder.")
     return file.parent
 

@@ -45,6 +45,8 @@ _PHRASES = {
     "accuracy": "accuracy {:g}",
 }
 
+_MOST_NOTES = 3  # that say the same
+
 Row = Mapping[str, Any]
 
 
@@ -192,12 +194,14 @@ def fit_curves(curves: Sequence[Curve], confidence: float = 0.95) -> tuple[list[
 
     Returns:
         The fits, one for each law of each curve that could be fitted: its labels and the fields of `LawFit`; a line of
-        words for each of these curves; and a note for every curve that could not be fitted, and on what was pooled.
+        words for each of these curves; and notes on curves that could not be fitted, more than three with one reason in
+        one note, and on what was pooled.
 
     Raises:
         ArgumentError: `confidence` is out of range.
     """
-    fits, words, notes = [], [], []
+    fits, words = [], []
+    unfitted: dict[str, list[str]] = {}
     varying = {name for name in LABELS if len(_distinct(curve.labels.get(name) for curve in curves)) > 1}
     for curve in curves:
         title = _title(curve.labels, varying)
@@ -208,11 +212,23 @@ def fit_curves(curves: Sequence[Curve], confidence: float = 0.95) -> tuple[list[
                 raise
             without = curve.times.count(None)
             told = f" Without a time: {without} of {len(curve.rows)} points." if without else ""
-            notes.append(f"{title}: no law fitted, which takes {error.allowed}.{told}{_failures(curve)}")
+            reason = f"no law fitted, which takes {error.allowed}.{told}{_failures(curve)}"
+            unfitted.setdefault(reason, []).append(title)
             continue
         fits += [curve.labels | _fields(fit) for fit in found]
         words.append(f"{title}: {describe_fits(found)}{_failures(curve)}")
-    return fits, words, [*notes, *describe_pooled(curves)]
+    return fits, words, [*_notes(unfitted), *describe_pooled(curves)]
+
+
+def _notes(unfitted: Mapping[str, Sequence[str]]) -> list[str]:
+    """A note for each title, but of many with one reason a single one."""
+    notes = []
+    for reason, titles in unfitted.items():
+        if len(titles) > _MOST_NOTES:
+            notes.append(f"{len(titles)} curves (the first: {titles[0]}): {reason}")
+        else:
+            notes += [f"{title}: {reason}" for title in titles]
+    return notes
 
 
 def describe_pooled(curves: Sequence[Curve]) -> list[str]:

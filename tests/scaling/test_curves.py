@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from induction_dynamics.cli.document import fit_rows
+from induction_dynamics.dynamics.emergence import Emergence
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.scaling.curves import LABELS, SERIES, fit_curves, group, phrase, select
 from induction_dynamics.scaling.laws import fit_laws
-from induction_dynamics.scaling.sweep import Row
+from induction_dynamics.scaling.sweep import Point, Row
+from induction_dynamics.task import Task
 from tests.scaling.known_laws import LAWS, LENGTHS, entry, point, rows_of, runs
 
 ONE = ["loss"]
@@ -245,3 +247,15 @@ def test_fit_rows_takes_rows_and_mappings():
 def test_no_jax_is_needed():
     code = "import sys, induction_dynamics.scaling.curves; print('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_many_curves_with_one_reason_make_one_note():
+    rows = [row for length in (4, 8) for row in Row.of(Point(Task(length), "circuit"), CROSSINGS)]
+    fits, words, notes = fit_curves(group(list(map(vars, rows))))
+    assert (fits, words, len(notes)) == ([], [], 1)
+    assert notes[0].startswith("4 curves (the first: alpha_3 at 0.1): no law fitted, which takes at least 3 distinct")
+    fewer = [vars(row) for row in rows if row.threshold < 0.4]
+    assert len(fit_curves(group(fewer))[2]) == 3
+
+
+CROSSINGS = [Emergence("alpha_3", level, 1.0, "emerged", True) for level in (0.1, 0.2, 0.3, 0.4)]
