@@ -60,9 +60,9 @@ def pretend_batch(batch):
 
 
 @contextlib.contextmanager
-def threads_for_processes(count, *threads_and_settings):
+def thread_for_processes(*count_threads_and_settings):
     """What works in the place of further processes."""
-    with ThreadPoolExecutor(count) as executor:
+    with ThreadPoolExecutor(1) as executor:
         yield executor
 
 
@@ -88,7 +88,7 @@ def pretended(monkeypatch):
 
     monkeypatch.setattr(importlib.import_module("induction_dynamics.scaling.sweep"), "sweep", sweep)
     monkeypatch.setattr(study, "compute", compute)
-    monkeypatch.setattr(workers, "processes", threads_for_processes)
+    monkeypatch.setattr(workers, "processes", thread_for_processes)
     # a sweep says in the environment how many threads there are
     with mock.patch.dict(os.environ):
         yield calls
@@ -100,4 +100,4 @@ def drawn(monkeypatch):
     style = importlib.import_module("induction_dynamics.plotting.style")
     picture = importlib.import_module("induction_dynamics.plotting.emergence_times")
     monkeypatch.setattr(picture, "plot_emergence_times", lambda *rows_and_fits, **more: "figure")
-    monkeypatch.setattr(style, "save_figure", lambda figure, path: path.write_text(figure))
+    monkeypatch.setattr(style, "save_figure", lambda figure, path: path.write_text(str(figure)))

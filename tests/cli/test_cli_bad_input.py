@@ -8,6 +8,8 @@ import sys
 import pytest
 
 from induction_dynamics.cli import main
+from induction_dynamics.cli.parsing import flags
+from induction_dynamics.cli.sweep_options import PlanOptions
 from induction_dynamics.errors import ArgumentError
 
 PAIRS = "a whole number of item-label pairs, at least 1"
@@ -108,20 +110,36 @@ def test_values_and_options(capsys, words, part):
     assert part in refused(capsys, SIMULATE + words)
 
 
+NAMES = "simulate, sweep, train, compare, project, status, export, fit, plot or completion"
 COMMANDS = [
-    ([], "A command is missing: simulate, sweep, train, compare or project"),
-    (
-        ["simulat"],
-        "The command must be simulate, sweep, train, compare or project; got 'simulat'; did you mean simulate?",
-    ),
-    (["fly"], "The command must be simulate, sweep, train, compare or project; got 'fly'."),
+    ([], f"A command is missing: {NAMES}; 'induction-dynamics --help' tells more."),
+    (["simulat"], f"The command must be {NAMES}; got 'simulat'; did you mean simulate?"),
+    (["fly"], f"The command must be {NAMES}; got 'fly'."),
     (["--context-length", "4"], "The option must be --help or --version; got '--context-length'."),
-    ([""], "The command must be simulate, sweep, train, compare or project; got ''."),
+    ([""], f"The command must be {NAMES}; got ''."),
     (["simulate"], f"--context-length is missing: it must be {PAIRS}."),
     (["train"], f"--context-length is missing: it must be {PAIRS}."),
     (["train", "--context-length", "4", "--model", "circuit"], "--model must be full"),
     (["sweep", "--context-lengths", "4"], "--output is missing: it must be the path of a folder."),
     (["sweep", "--output", ""], "--output must be the path of a folder; got ''."),
+    (["sweep", "--context-lengths", "4", "--dry-run", "no"], "--dry-run takes no value; got 'no' as well."),
+    (["sweep", "--retry_failed", "no"], "--retry_failed takes no value; got 'no' as well."),
+    (["sweep", "--retry-failed=no"], "--retry-failed takes no value; got 'no'."),
+    (["sweep", "--workers", "0"], "--workers must be a whole number of processes, at least 1; got '0'."),
+    (["sweep", "--workers", "1025"], "--workers must be a whole number of processes, at most 1024; got '1025'."),
+    (["sweep", "--threads", "x"], "--threads must be a whole number of threads, at least 1; got 'x'."),
+    (["sweep", "--threads", "2", "3"], "--threads takes one value; got '3' as well."),
+    (["sweep", "--records", "-1"], "--records must be a whole number of records, at least 0; got '-1'."),
+    (["sweep", "--plan", ""], "--plan must be the path of a TOML file; got ''."),
+    (["sweep", "--plan"], "--plan must be the path of a TOML file; got no value."),
+    (["status"], "DIR is missing: it must be the path of a folder that 'sweep' has written."),
+    (["status", "none"], "DIR must be a folder that 'sweep' has written, with its ledger.sqlite; got 'none'."),
+    (["export", "none"], "--to is missing: it must be the path of a file that ends in .nc or .csv."),
+    (["fit"], "DIR is missing: it must be the path of a folder that 'sweep' has written."),
+    (["fit", "none"], "DIR must be a folder that 'sweep' has written, with its ledger.sqlite; got 'none'."),
+    (["plot", "none", "other"], "--to is missing: it names the file to write where there is more than one DIR."),
+    (["completion"], "SHELL is missing: it must be bash or zsh."),
+    (["completion", "fish"], "SHELL must be bash or zsh; got 'fish'."),
     (["project"], "FILE is missing: it must be the path of a file of weights, or of a folder of them."),
     (
         ["train", "--context-length", "4", "--save-weights", ""],
@@ -157,11 +175,108 @@ def test_context_lengths_of_a_sweep(capsys, tmp_path, words, part):
     assert not folder.exists()
 
 
+N4 = "context_lengths = 4\n"
+LENGTHS = "context_lengths must each be a whole number of item-label pairs, at least 1; got"
+PLANS = [
+    ("", ": context_lengths is missing: give one or more of them, or from, to and per_decade."),
+    ("context_lengths = [4, 0]", f": {LENGTHS} '0'."),
+    ("context_lengths = []", f": {LENGTHS} no value."),
+    ("context_lengths = 4.0", f": {LENGTHS} '4.0'."),
+    ("context_lengths = -4", f": {LENGTHS} '-4'."),
+    ("context_lengths = nan", f": {LENGTHS} 'nan'."),
+    ("context_lengths = '4 8'", f": {LENGTHS} '4 8'."),
+    ("context_lengths = true", ": context_lengths must be a number or a word; got 'True'."),
+    ("context_lengths = [[4]]", ": context_lengths must be a number or a word; got '[4]'."),
+    ("context_lengths = {n = 4}", ": context_lengths must be a number or a word; got '{'n': 4}'."),
+    ("context_lengths = 2025-11-22", ": context_lengths must be a number or a word; got '2025-11-22'."),
+    (f"context_lengths = {'9' * 4000}", "item-label pairs, at most 1000000000000; got '999"),
+    (f"context_lengths = {'9' * 5000}", " must be a TOML file: Exceeds the limit"),
+    (f"context_lengths = 0x{'f' * 5000}", f": {LENGTHS} '...'."),
+    (f"context_lengths = [[0x{'f' * 5000}]]", ": context_lengths must be a number or a word; got '...'."),
+    ("from = 4", ": to is missing: a range takes all of from, to and per_decade."),
+    ("from = 4\nto = [8, 16]\nper_decade = 1", ": to takes one value; got '16' as well."),
+    ("from = 4\nto = 2\nper_decade = 1", ": to must be at least from, which is 4; got '2'."),
+    (N4 + "to = 8", ": context_lengths and to exclude each other: give a list, or a range, not both."),
+    (N4 + "thresholds = inf", ": thresholds must each be a finite number above 0; got 'inf'."),
+    (N4 + "thresholds = 1e400", ": thresholds must each be a finite number above 0; got 'inf'."),
+    (N4 + "model = 'transformer'", ": model must each be circuit, subspace or full; got 'transformer'."),
+    (N4 + "model = '--json'", ": model must be no word that begins with '-'; got '--json'."),
+    (N4 + "query = 'a\\u202e'", "; got 'a\\u202e'."),
+    (N4 + "embedding_dim = 8", ": embedding_dim must be an even whole number, at least 10 (2N + 2, for N = 4 pairs "),
+    ("context_lengths = 400\nrotation = 60", ": context_lengths must be at most 64 for subspace, query last, "),
+    (N4 + "mode = 'full'", " has 'mode', which is no option of a sweep; did you mean model?"),
+    (N4 + "loss-fractions = 0.5", " has 'loss-fractions', which is no option of a sweep; did you mean loss_fractions?"),
+    (N4 + "output = 'x'", " has 'output', which is no option of a sweep; it may have context_lengths, from, to, "),
+    (N4 + "'--help' = 1", " has '--help', which is no option of a sweep; "),
+    (N4 + "[[grid]]\n[grid.seed]\nx = 1", ": seed must be a number or a word; got '{'x': 1}'."),
+    (N4 + "[[grid]]\nbatchsize = 1", " has 'batchsize', which is no option of a sweep; did you mean batch_size?"),
+    (N4 + "[[grid]]\nseed = 'x'", ": seed must each be a whole number, at least 0; got 'x'."),
+    (N4 + "[[grid]]\nmeasures = 'loss'", " says measures in a [[grid]]; it holds for all points, and stands before "),
+    ("[[grid]]\nseed = 1", ": context_lengths is missing: give one or more of them, or from, to and per_decade."),
+    (N4 + "[grid]\nseed = 1", " must have tables [[grid]], or none; got grid = '{'seed': 1}'."),
+    (N4 + "grid = 3", " must have tables [[grid]], or none; got grid = '3'."),
+    (N4 + "grid = []", " must have tables [[grid]], or none; got grid = '[]'."),
+    (N4 + "grid = [{}, 1]", " must have tables [[grid]], or none; got grid = '[{}, 1]'."),
+    ("model: full", " must be a TOML file: Expected '=' after a key in a key/value pair (at line 1, column 6)."),
+    (N4 + N4, " must be a TOML file: Cannot overwrite a value"),
+    (b"\xff\xfe", " must be a TOML file: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte."),
+    (b"a = 1\0", " must be a TOML file: "),
+    ("a = " + "[" * 10**5, " must be a TOML file: "),
+    (b" " * (16 * 1024**2 + 1), " must be a TOML file of at most 16 MB."),
+]
+
+
+@pytest.mark.parametrize(("text", "part"), PLANS, ids=[repr(text[:40]) for text, _ in PLANS])
+def test_plans(capsys, tmp_path, text, part):
+    """With and without --dry-run; nothing is written."""
+    path = tmp_path / "my plan.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    for rest in (["--dry-run"], ["--output", str(tmp_path / "out")]):
+        sentence = refused(capsys, ["sweep", "--plan", str(path), *rest])
+        assert sentence.startswith(f"The plan '{path}'") and part in sentence, sentence
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("none.toml", "No such file or directory"), (".", "Is a directory"), ("a" * 5000, "File name too long")],
+    ids=["none", "folder", "long"],
+)
+def test_a_plan_that_cannot_be_read(capsys, tmp_path, monkeypatch, name, reason):
+    monkeypatch.chdir(tmp_path)
+    sentence = refused(capsys, ["sweep", "--plan", name, "--output", "out"])
+    assert sentence == f"--plan must be a TOML file; got '{name}' ({reason})."
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a" * 5000 + ".png", "a" * 5000 + "/b.png"], ids=["file", "folder"])
+def test_a_picture_whose_name_is_too_long(capsys, pretended, drawn, tmp_path, name):
+    words = ["--context-lengths", "4", "--model", "circuit", "--output", str(tmp_path / "out"), "--quiet"]
+    assert main(["sweep", *words]) == 0
+    capsys.readouterr()
+    before = sorted(tmp_path.rglob("*"))
+    sentence = refused(capsys, ["plot", str(tmp_path / "out"), "--to", str(tmp_path / name)])
+    assert sentence.startswith("--to must be a file ") and name in sentence
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_plan_stands_alone(capsys, tmp_path):
+    """Beside any option that says which points, whatever its value; the others go with it."""
+    (tmp_path / "plan.toml").write_text(N4)
+    plan = ["sweep", "--plan", str(tmp_path / "plan.toml"), "--dry-run"]
+    words = dict.fromkeys(flags(PlanOptions), "4") | {"--model": "full", "--inputs": "isotropic", "--query": "last"}
+    words |= {"--measures": "loss", "--loss-fractions": "0.5", "--accuracy": "1e-5"}
+    for option, value in words.items():
+        sentence = f"--plan and {option} exclude each other: the plan '{plan[2]}' says which points."
+        assert refused(capsys, [*plan, option, value]) == sentence
+    assert main([*plan, "--workers", "2", "--threads", "2", "--records", "3", "--retry-failed", "--quiet"]) == 0
+
+
 def test_all_points_are_checked_before_any_is_computed(capsys, tmp_path, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("computed")
 
-    monkeypatch.setattr(importlib.import_module("induction_dynamics.scaling.sweep"), "sweep", never)
+    monkeypatch.setattr(importlib.import_module("induction_dynamics.scaling.study"), "compute", never)
     argv = ["sweep", "--context-lengths", "4", "8", "--embedding-dim", "12", "--output", str(tmp_path / "out")]
     assert "--embedding-dim must be an even whole number, at least 18" in refused(capsys, argv)
     assert not (tmp_path / "out").exists()
@@ -181,6 +296,7 @@ def test_what_the_library_refuses_names_the_option(capsys, tmp_path, monkeypatch
         raise ArgumentError(argument, 7, "such\nand such")
 
     monkeypatch.setattr(importlib.import_module("induction_dynamics.scaling.sweep"), "sweep", refuse)
+    monkeypatch.setattr(importlib.import_module("induction_dynamics.scaling.study"), "run_sweep", refuse)
     folder = tmp_path / "a" / "b"
     rest = ["--context-length", "4"] if command == "simulate" else ["--context-lengths", "4", "--output", str(folder)]
     assert refused(capsys, [command, *rest]) == f"{option} must be such and such; got 7."

@@ -257,6 +257,9 @@ def test_several_processes_at_once(tmp_path, expected):
         (["project", "weights.npz"], 0),
         (["project", "weights.npz", "weights.npz"], 0),
         (["project", "none.npz"], 2),
+        (["sweep", "--context-lengths", "4", "--dry-run"], 0),
+        (["sweep", "--context-lengths", "99999999", "--rotation", "60", "--output", "out"], 2),
+        (["sweep", "--plan", "none.toml", "--output", "out"], 2),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -1,6 +1,9 @@
 """Help and imports: instant, complete, readable at 80 columns; and how a command ends."""
 
+import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,12 +40,27 @@ SHARED = {
 OWN = {
     "simulate": {"--context-length"},
     "train": {"--context-length", "--save-weights"},
-    "sweep": {"--context-lengths", "--from", "--to", "--per-decade", "--output"},
+    "sweep": {"--context-lengths", "--from", "--to", "--per-decade", "--output", "--plan"},
 }
+OWN["sweep"] |= {"--workers", "--threads", "--records", "--retry-failed", "--dry-run"}
 COMPARE = {"--context-length", "--seeds", "--output"}
 COMPARE |= SHARED - {"--model", "--measures", "--thresholds", "--loss-fractions", "--seed"}
 PROJECT = {"--rotation", "--times", "--thresholds", "--output", "--device", "--json", "--quiet"}
-WORDS = {"sweep": ["--context-lengths", "4", "--output", "x"], "project": ["weights.npz"]}
+OF_FOLDERS = {
+    "status": {"--json"},
+    "export": {"--to", "--trajectories", "--json", "--quiet"},
+    "fit": {"--by", "--where", "--confidence", "--json", "--quiet"},
+    "plot": {"--by", "--where", "--to", "--quiet"},
+}
+WORDS = {
+    "sweep": ["--context-lengths", "4", "--output", "x"],
+    "project": ["weights.npz"],
+    "status": ["out"],
+    "export": ["out", "--to", "a.nc"],
+    "fit": ["a", "b", "--by", "model", "--where", "model=full"],
+    "plot": ["a", "b", "--to", "a.png"],
+    "completion": ["bash"],
+}
 DEFAULTS = (
     "orthonormal",
     "last",
@@ -65,9 +83,7 @@ def run(*code):
     return done.stdout
 
 
-@pytest.mark.parametrize(
-    "argv", [["--help"], ["simulate", "--help"], ["sweep", "-h"], ["train", "--help"], ["project", "-h"], ["fly"]]
-)
+@pytest.mark.parametrize("argv", [["--help"], *([name, "-h"] for name in COMMANDS), ["fly"]], ids=" ".join)
 def test_help_imports_nothing_that_computes(argv):
     code = f"import sys; from induction_dynamics.cli import main; main({argv!r})"
     loaded = run(code, f"print('LOADED', [name for name in {HEAVY!r} if name in sys.modules])")
@@ -100,6 +116,35 @@ def test_help_of_a_command_stands_alone(capsys, monkeypatch, name):
     assert "item-label pairs" in words and f"induction-dynamics {name} --" in words
     assert all(f"(default: {default})" in words for default in DEFAULTS)
     assert "2N + 2 orthonormal, 4N isotropic" in words and "count once" in words
+    if name == "sweep":
+        assert "ledger.sqlite" in words and "[[grid]]" in words and "(default: as many as pay)" in words
+        assert all(
+            f"[{word} ...]" in words for word in ("SEED", "QUERY", "COUNT", "DEGREES", "TIME", "D", "N", "X", "F")
+        )
+
+
+@pytest.mark.parametrize("name", OF_FOLDERS)
+def test_help_of_what_looks_at_folders(capsys, monkeypatch, name):
+    out = help_of(name, OF_FOLDERS[name], capsys, monkeypatch)
+    several = " [DIR ...]" if name in ("fit", "plot") else ""
+    assert re.match(rf"usage: induction-dynamics {name} \[-h\] (\[OPTIONS\] )?DIR{re.escape(several)}[ \n]", out)
+    assert f"  DIR{several}  " in out
+    words = " ".join(out.split())
+    assert "'sweep'" in words or "the folder of a sweep" in words
+    assert f"induction-dynamics {name} out/sweep" in words and "(required)" in words
+    assert name == "status" or ("2N + 1 tokens" in words and "learning rate x steps / D" in words)
+
+
+def test_help_of_completion(capsys, monkeypatch):
+    assert "bash or zsh" in help_of("completion", set(), capsys, monkeypatch)
+
+
+def test_the_plan_in_the_help_of_sweep_is_one(capsys, tmp_path):
+    text = COMMANDS["sweep"].description
+    (tmp_path / "plan.toml").write_text(text[text.index("  context_lengths = ") : text.index("Example:")])
+    assert main(["sweep", "--plan", str(tmp_path / "plan.toml"), "--dry-run", "--json"]) == 0
+    points = json.loads(capsys.readouterr().out)["points"]
+    assert [point["model"] for point in points] == ["subspace"] * 3 * 2 + ["full"] * 3 * 2 * 2 * 3
 
 
 def test_help_of_compare(capsys, monkeypatch):
@@ -125,19 +170,34 @@ def test_help_lists_the_commands(capsys, word):
         assert f"  {command.name}" in out and command.summary in out
 
 
-def test_examples_of_the_help_are_valid(pretended, capsys, monkeypatch, tmp_path):
+def examples(command):
+    """The words of each example, without what the shell does."""
+    text = command.description.partition("Example:")[2].replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.strip()]
+    found = [re.findall(r"induction-dynamics ([^>)#]+)", line) for line in lines]
+    assert lines and all(len(words) == 1 for words in found)
+    return [words.split() for (words,) in found]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_of_the_help_are_valid(pretended, drawn, capsys, monkeypatch, tmp_path, name):
+    """In a folder where all is that they need."""
     monkeypatch.chdir(tmp_path)
-    for command in COMMANDS.values():
-        text = command.description.partition("Example:")[2].replace("\\\n", " ")
-        lines = [line.split() for line in text.splitlines() if line.strip()]
-        if command.name == "project":
-            (tmp_path / "checkpoints").mkdir()
-            for name in ("weights", "checkpoints/0", "checkpoints/1", "checkpoints/2"):
-                save_weights(zero_weights(2), tmp_path / f"{name}.npz")
-        assert lines
-        for program, *words in lines:
-            assert program == "induction-dynamics"
-            assert main([*words, "--quiet"]) == 0
+    (tmp_path / "plan.toml").write_text("context_lengths = [4, 8]\n")
+    if name == "project":
+        (tmp_path / "checkpoints").mkdir()
+        for file in ("weights", "checkpoints/0", "checkpoints/1", "checkpoints/2"):
+            save_weights(zero_weights(2), tmp_path / f"{file}.npz")
+    if name in OF_FOLDERS:
+        words = ["--context-lengths", "4", "8", "16", "--model", "circuit", "full", "--output", "out/sweep", "--quiet"]
+        assert main(["sweep", *words]) == 0
+        for folder in ("runs/small", "runs/large"):
+            shutil.copytree("out/sweep", folder)
+    capsys.readouterr()
+    for words in examples(COMMANDS[name]):
+        assert words[0] == name
+        assert main([*words, *(["--quiet"] if "--quiet" in flags(COMMANDS[name].options) else [])]) == 0
+        assert capsys.readouterr().err == ""
 
 
 def test_version(capsys):

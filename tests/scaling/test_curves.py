@@ -253,7 +253,7 @@ def test_many_curves_with_one_reason_make_one_note():
     rows = [row for length in (4, 8) for row in Row.of(Point(Task(length), "circuit"), CROSSINGS)]
     fits, words, notes = fit_curves(group(list(map(vars, rows))))
     assert (fits, words, len(notes)) == ([], [], 1)
-    assert notes[0].startswith("4 curves (the first: alpha_3 at 0.1): no law fitted, which takes at least 3 distinct")
+    assert notes[0].startswith("4 curves (the first: circuit, alpha_3 at 0.1): no law fitted, which takes at least 3 ")
     fewer = [vars(row) for row in rows if row.threshold < 0.4]
     assert len(fit_curves(group(fewer))[2]) == 3
 
