@@ -57,24 +57,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 for an answer, 2 for bad input, 1 for a failure, 130 when interrupted, 143 by SIGTERM.
     """
+    status = _status(list(sys.argv[1:] if argv is None else argv))
+    if argv is None:
+        if status and _is_busy():
+            # in the midst of a run, which the interpreter would wait for
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.flush()
+            os._exit(status)
+        # The process ends here, and all it holds with it: to look for garbage first takes a quarter of a second.
+        gc.freeze()
+    return status
+
+
+def _status(words: list[str]) -> int:
     try:
         with _terminable():
-            _run(list(sys.argv[1:] if argv is None else argv))
+            _run(words)
             sys.stdout.flush()
         return 0
     except SystemExit as exit:
         return BAD_INPUT if exit.code else 0
     except Refusal as refusal:
         return _complain(refusal.sentence, refusal.status)
-    except KeyboardInterrupt as interrupt:
-        terminated = isinstance(interrupt, _Terminated)
-        status = _complain(*(("Terminated.", TERMINATED) if terminated else ("Interrupted.", INTERRUPTED)))
-        if argv is None and _is_busy():
-            # It may be in the midst of a run, which the interpreter would wait for.
-            with contextlib.suppress(OSError, ValueError):
-                sys.stdout.flush()
-            os._exit(status)
-        return status
+    except _Terminated:
+        return _complain("Terminated.", TERMINATED)
+    except KeyboardInterrupt:
+        return _complain("Interrupted.", INTERRUPTED)
     except BrokenPipeError:
         # The reader has gone: what is still buffered must not fail again while the interpreter shuts down.
         with contextlib.suppress(OSError, ValueError):
@@ -83,10 +91,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         return _complain(f"Reading or writing failed: {error.strerror or error}{where}.", FAILED)
-    finally:
-        if argv is None:
-            # The process ends here, and all it holds with it: to look for garbage first takes a quarter of a second.
-            gc.freeze()
 
 
 def _is_busy() -> bool:

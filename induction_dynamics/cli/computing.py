@@ -95,10 +95,9 @@ def make_point(task: "Task", model: str, horizon: float, run: RunOptions, seed: 
     Raises:
         ArgumentError: a value that the model does not take.
     """
-    from induction_dynamics.scaling.plan import point_of_run
+    from induction_dynamics.scaling.sweep import Point
 
-    options = {"batch_size": run.batch_size, "step": run.step, "samples": run.samples, "accuracy": run.accuracy}
-    return point_of_run(task, model, horizon=horizon, seed=seed, **options)
+    return Point(task, model, horizon, seed, run.batch_size, run.step, run.samples, run.accuracy)
 
 
 def compute(

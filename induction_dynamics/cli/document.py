@@ -16,22 +16,18 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
-# Where an answer goes and how it is shown is not part of what was computed; a range is kept as its context lengths.
-_LEFT_OUT = ("output", "save_weights", "json", "quiet", "first", "last", "per_decade")
+# Where an answer goes and how it is shown is not part of what was computed.
+_LEFT_OUT = ("output", "save_weights", "json", "quiet")
 
 
-def configuration(options: AnyOptions, device_kind: str, context_lengths: Sequence[int] = ()) -> dict[str, Any]:
+def configuration(options: AnyOptions, device_kind: str) -> dict[str, Any]:
     """Every option that bears on the numbers, as used, with the versions and the device that computed them.
 
     Args:
         options: the options of a command.
         device_kind: what the device calls itself.
-        context_lengths: what they came to, for a sweep.
     """
-    config = _flat(options)
-    if "context_lengths" in config:
-        config["context_lengths"] = list(context_lengths)
-    return config | {"device_kind": device_kind, "versions": versions()}
+    return _flat(options) | {"device_kind": device_kind, "versions": versions()}
 
 
 def same_options(config: Any, other: Any) -> bool:

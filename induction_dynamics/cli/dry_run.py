@@ -24,16 +24,24 @@ def show_dry_run(plan: "Plan", points: "Sequence[Point]", options: SweepOptions)
         ArgumentError: a measure or a threshold that is none.
     """
     from induction_dynamics.dynamics.emergence import crossing_targets
-    from induction_dynamics.scaling.ledger import FILE, configuration_of, point_order, read_ledger
+    from induction_dynamics.scaling.ledger import (
+        FILE,
+        configuration_of,
+        point_order,
+        read_ledger,
+        read_numbers_of_records,
+    )
     from induction_dynamics.scaling.plan import duration, estimate, seconds_of
+    from induction_dynamics.scaling.study import is_there
 
     targets = crossing_targets(plan.measures, plan.thresholds, plan.loss_fractions)
     points = sorted(dict.fromkeys(points), key=point_order)
     there: set[Point] = set()
     if options.output is not None and os.path.exists(Path(options.output) / FILE):
         with folder_named(options.output, "--output"):
-            entries = read_ledger(options.output)
-        there = {entry.point for entry in entries if set(targets) <= set(entry.targets)}
+            entries, kept = read_ledger(options.output), read_numbers_of_records(options.output)
+        asked = targets, options.work.records, kept, options.work.retry_failed
+        there = {entry.point for entry in entries if is_there(entry, *asked)}
     cost = estimate([point for point in points if point not in there], targets)
     if options.answer.json:
         document = {

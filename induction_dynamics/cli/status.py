@@ -33,7 +33,7 @@ def run(options: StatusOptions) -> None:
         print(f"  {line}")
 
 
-def _document(running: bool, points: int, reasons: list[str], state: dict[str, Any]) -> dict[str, Any]:
+def _document(running: bool | None, points: int, reasons: list[str], state: dict[str, Any]) -> dict[str, Any]:
     progress = state.get("progress", {}) if running else {}
     return {
         "schema_version": SCHEMA_VERSION,
@@ -68,6 +68,8 @@ def _lines(document: dict[str, Any]) -> list[str]:
             lines.append(f"{document['done']} of {document['asked']} points that were asked for are there{about}")
             lines.append(f"now: {document['at_work_on']}")
         return lines
+    if document["running"] is None:
+        return ["whether a sweep is at work there cannot be told"]
     if driver is None:
         return ["nothing was begun"]
     if ended is None:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from induction_dynamics.scaling.study import SweepResult
 
 PLAN = "plan.toml"
-FILES = ("rows.csv", "fits.json", PLAN, "emergence_times.png", "emergence_times.svg")
+PICTURES = ("emergence_times.png", "emergence_times.svg")
+FILES = ("rows.csv", "fits.json", PLAN, *PICTURES)
 
 
 def run(options: SweepOptions) -> None:
@@ -79,7 +80,8 @@ def run(options: SweepOptions) -> None:
             raise
         rows = result.rows()
         fits, words, notes = fit_rows(rows)
-        notes += _write(options.output, plan, len(result.entries))
+        notes += _of_others(result)
+        notes += _write(options.output, plan, options.plan, len(result.entries))
     config = plan.as_dict() | dataclasses.asdict(options.work) | {"device": options.answer.device}
     del config["dry_run"]
     counts = {"computed": result.computed, "reused": result.reused, "failed": len(result.failed)}
@@ -117,7 +119,22 @@ def check_folder(typed: str) -> None:
         )
 
 
-def _write(typed: str, plan: Plan, asked: int) -> list[str]:
+def _of_others(result: "SweepResult") -> list[str]:
+    """A note on points that other versions or another device have computed."""
+    from induction_dynamics.scaling.study import provenance_here
+
+    here = provenance_here()
+    others = [
+        entry
+        for entry in result.entries
+        if any(entry.provenance.get(name) != here[name] for name in ("versions", "device"))
+    ]
+    if not others:
+        return []
+    return [f"{len(others)} of these points were computed earlier, by other versions or on another device."]
+
+
+def _write(typed: str, plan: Plan, read: str | None, asked: int) -> list[str]:
     """Write everything that the folder holds, in the forms that people use; return notes."""
     from induction_dynamics.scaling.ledger import read_ledger
 
@@ -133,21 +150,22 @@ def _write(typed: str, plan: Plan, asked: int) -> list[str]:
     writers: dict[str, Callable[[Path], object]] = {
         "rows.csv": text(as_csv(rows)),
         "fits.json": text(as_json(fits)),
-        PLAN: text(as_toml(plan)),
     }
+    if read is None or Path(read).resolve() != (Path(typed) / PLAN).resolve():
+        writers[PLAN] = text(as_toml(plan))
     try:
         writers |= pictures("emergence_times", draw([typed], CurveOptions())[0])
     except Refusal as refusal:
         notes.append(f"No picture was drawn; 'induction-dynamics plot' would say: {refusal.sentence}")
+        for name in PICTURES:  # of fewer points
+            (Path(typed) / name).unlink(missing_ok=True)
     write_all(Path(typed), writers)
     return notes
 
 
 def _complain(result: "SweepResult") -> None:
     """Say that points could not be computed, which is no answer of a model."""
-    from induction_dynamics.scaling.ledger import NOT_COMPUTED
-
-    lost = [entry for entry in result.entries if entry.outcome == NOT_COMPUTED]
+    lost = [entry for entry in result.entries if entry.lacking]
     if lost:
         raise Refusal(
             f"{len(lost)} of {len(result.entries)} points could not be computed (of the first: {lost[0].reason}); "

@@ -31,7 +31,7 @@ _PER_DECADE = whole("K", "a whole number of points", 1, 10**4)
 _PLAN = path("FILE", "the path of a TOML file")
 _WORKERS = whole("K", "a whole number of processes", 1, 1024)
 _THREADS = whole("K", "a whole number of threads", 1, 1024)
-_RECORDS = whole("K", "a whole number of records", 0, 10**5)
+_RECORDS = whole("K", "a whole number of records", 2, 10**5)
 
 
 @dataclasses.dataclass(frozen=True)

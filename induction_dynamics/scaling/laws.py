@@ -138,7 +138,7 @@ def fit_laws(
     Sources: Hurvich and Tsai, Biometrika 76 (1989) 297 (AICc); Burnham and Anderson, Model Selection and Multimodel
     Inference (2002), section 2.6 (the lead of 2); Seber and Wild, Nonlinear Regression (1989), section 5.1 (intervals).
     """
-    if not 0 < confidence < 1:
+    if not 0 < confidence <= (1 + confidence) / 2 < 1:
         raise ArgumentError("confidence", confidence, "between 0 and 1")
     if not (resolution > 0 and math.isfinite(resolution)):
         raise ArgumentError("resolution", resolution, "positive and finite")

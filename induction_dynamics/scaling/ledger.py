@@ -14,6 +14,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import time
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -51,13 +52,13 @@ CREATE TABLE points (
     started TEXT NOT NULL,     -- UTC
     seconds REAL NOT NULL,     -- a run's share of its batch's time
     provenance TEXT NOT NULL   -- versions, commit, kind of host, device, threads
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
 CREATE TABLE runs (
     key TEXT PRIMARY KEY,
     records INTEGER NOT NULL,  -- how many were asked for; a run may have had fewer
     arrays BLOB NOT NULL       -- .npz
-) STRICT, WITHOUT ROWID;
-CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
+CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -108,8 +109,13 @@ class Entry:
 
     @property
     def failed(self) -> bool:
-        """Whether the run failed: one that is computed again when that is asked for."""
-        return self.outcome in FAILED
+        """Whether the run failed, or one that was to add to it: computed again when that is asked for."""
+        return self.outcome in FAILED or self.lacking
+
+    @property
+    def lacking(self) -> bool:
+        """Whether something that was asked for could not be computed."""
+        return any(crossing.outcome == NOT_COMPUTED for crossing in self.crossings)
 
     @property
     def targets(self) -> list[tuple[str, float]]:
@@ -145,13 +151,10 @@ def point_order(point: Point) -> tuple[Any, ...]:
 
 def configuration_of(point: Point) -> dict[str, Any]:
     """All that a point's numbers depend on, without what has no effect on it."""
-    config = {**vars(point.task), **vars(point)}
+    config = {**vars(point.task), **vars(point), "rotation": float(point.task.rotation)}
     del config["task"]
     if point.model == "full":
         del config["accuracy"]
-    for name in ("rotation", "horizon", "step", "accuracy"):
-        if config.get(name) is not None:
-            config[name] = float(config[name])
     return {name: value for name, value in config.items() if value is not None}
 
 
@@ -187,13 +190,14 @@ class Ledger:
         with self._complaining():
             return dict(self._connection.execute("SELECT key, records FROM runs"))
 
-    def put(self, entry: Entry, run: Records | None = None, records: int = 0) -> None:
+    def put(self, entry: Entry, run: Records | None = None, records: int = 0, *, keep_run: bool = False) -> None:
         """Write a point, in the place of what was known of it, in one transaction.
 
         Args:
             entry: the point.
             run: its records, if they are kept.
             records: how many were asked for.
+            keep_run: keep what there is of records; else those of an earlier run go with it.
 
         Raises:
             OSError: it cannot be written; all that was written before is there. If the file has vanished meanwhile,
@@ -210,9 +214,11 @@ class Ledger:
                     "INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                     (*written, json.dumps(entry.provenance)),
                 )
+                if not keep_run:
+                    self._connection.execute("DELETE FROM runs WHERE key = ?", (key,))
                 if run is not None:
                     arrays = io.BytesIO()
-                    np.savez_compressed(arrays, allow_pickle=False, **vars(run))
+                    np.savez_compressed(arrays, **vars(run))
                     self._connection.execute(
                         "INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", (key, records, arrays.getvalue())
                     )
@@ -277,17 +283,28 @@ def open_ledger(folder: str | os.PathLike[str]) -> Iterator[Ledger]:
         with _sound(path) as connection:
             # A writer's process may be killed at any moment and nothing is lost; after a power failure the last few
             # points may be missing.
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
+            except sqlite3.Error as error:
+                raise ArgumentError("folder", str(folder), f"one whose {FILE} can be written ({error})") from None
             try:
                 yield Ledger(path, connection)
             finally:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.execute("PRAGMA journal_mode = DELETE")
+                _make_plain(connection)
     finally:
         lock.release()
         with contextlib.suppress(OSError):
             os.unlink(folder / LOCK) if not path.exists() else None
+
+
+def _make_plain(connection: sqlite3.Connection) -> None:
+    """One file again, unless somebody goes on reading."""
+    for _ in range(10):
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("PRAGMA journal_mode = DELETE")
+            return
+        time.sleep(0.1)
 
 
 def read_ledger(folder: str | os.PathLike[str]) -> list[Entry]:
@@ -315,11 +332,27 @@ def read_runs(folder: str | os.PathLike[str]) -> dict[Point, Records]:
     """
     with _readable(folder) as connection:
         found = connection.execute("SELECT configuration, arrays FROM points JOIN runs USING (key)").fetchall()
-    runs = {}
-    for configuration, arrays in found:
-        with np.load(io.BytesIO(arrays), allow_pickle=False) as kept:
-            runs[point_of(json.loads(configuration))] = Records(**kept)
+        runs = {}
+        for configuration, arrays in found:
+            try:
+                with np.load(io.BytesIO(arrays), allow_pickle=False) as kept:
+                    runs[point_of(json.loads(configuration))] = Records(**kept)
+            except (ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+                raise sqlite3.DatabaseError(f"the records of {configuration} cannot be read: {error}") from None
     return runs
+
+
+def read_numbers_of_records(folder: str | os.PathLike[str]) -> dict[str, int]:
+    """The keys of all runs that are kept, and how many records of each were asked for.
+
+    Args:
+        folder: where the ledger lies.
+
+    Raises:
+        ArgumentError: see `read_ledger`.
+    """
+    with _readable(folder) as connection:
+        return dict(connection.execute("SELECT key, records FROM runs"))
 
 
 def read_state(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -335,8 +368,8 @@ def read_state(folder: str | os.PathLike[str]) -> dict[str, Any]:
         return {name: json.loads(value) for name, value in connection.execute("SELECT name, value FROM state")}
 
 
-def is_at_work(folder: str | os.PathLike[str]) -> bool:
-    """Whether a sweep is at work in a folder at this moment.
+def is_at_work(folder: str | os.PathLike[str]) -> bool | None:
+    """Whether a sweep is at work in a folder at this moment; None where that cannot be told.
 
     Args:
         folder: where the ledger lies.
@@ -344,15 +377,17 @@ def is_at_work(folder: str | os.PathLike[str]) -> bool:
     path = Path(folder) / LOCK
     if not os.path.exists(path):
         return False
-    lock = filelock.FileLock(path)
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        return True
-    except OSError:
+        import fcntl
+
+        with open(path) as file:
+            # shared, so that those who look do not see each other
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return False
-    lock.release()
-    return False
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):
+        return None
 
 
 def _by_whom(path: Path) -> str:

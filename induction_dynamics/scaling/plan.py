@@ -7,41 +7,13 @@ from collections.abc import Sequence
 
 from induction_dynamics.dynamics.emergence import DEFAULT_MEASURES
 from induction_dynamics.dynamics.flow import ACCURACY
+from induction_dynamics.errors import ArgumentError
 from induction_dynamics.reduced.loss import has_closed_form, number_of_places
 from induction_dynamics.scaling.sweep import Point
 from induction_dynamics.task import Task
 
+_MOST_COMBINATIONS = 10**6
 _COMPILING = {("circuit", "uniform"): 4.0, ("subspace", "last"): 9.0, ("subspace", "uniform"): 16.0}
-
-
-def point_of_run(
-    task: Task,
-    model: str,
-    *,
-    horizon: float = 12.0,
-    seed: int = 0,
-    batch_size: int = 256,
-    step: float = 0.25,
-    samples: int = 2048,
-    accuracy: float = ACCURACY,
-) -> Point:
-    """One run, with those options alone that bear on its model; arguments as in `Point`.
-
-    Raises:
-        ArgumentError: a value that the model does not take.
-    """
-    full = model == "full"
-    sampled = not full and task.inputs == "isotropic"
-    return Point(
-        task=task,
-        model=model,
-        horizon=horizon,
-        seed=seed if full or sampled else None,
-        batch_size=batch_size if full else None,
-        step=step if full else None,
-        samples=samples if sampled else None,
-        **({} if full else {"accuracy": accuracy}),
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +58,12 @@ class Grid:
         """The points, each once: values of options that have no effect on a model make no further points.
 
         Raises:
-            ArgumentError: a value, or a combination of values, that the task or the model does not take.
+            ArgumentError: a value, or a combination of values, that the task or the model does not take; or more than a
+                million combinations.
         """
+        combinations = math.prod(len(values) for values in vars(self).values())
+        if combinations > _MOST_COMBINATIONS:
+            raise ArgumentError("grid", combinations, f"of at most {_MOST_COMBINATIONS} combinations")
         found: dict[Point, None] = {}
         tasks = [
             Task(length, dim, inputs, query, rotation)
@@ -101,8 +77,7 @@ class Grid:
         for model, (horizon, batch_size, step, samples, accuracy, seed), task in itertools.product(
             self.model, options, tasks
         ):
-            run = {"batch_size": batch_size, "step": step, "samples": samples, "accuracy": accuracy}
-            found[point_of_run(task, model, horizon=horizon, seed=seed, **run)] = None
+            found[Point(task, model, horizon, seed, batch_size, step, samples, accuracy)] = None
         return list(found)
 
 

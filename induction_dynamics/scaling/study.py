@@ -5,15 +5,17 @@ import dataclasses
 import datetime
 import os
 import platform
+import queue
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from typing import Any, NamedTuple
 
 import jax
 
 from induction_dynamics import provenance
 from induction_dynamics.dynamics.emergence import DEFAULT_MEASURES, Emergence, crossing_targets, crossings_of_all
+from induction_dynamics.errors import ArgumentError
 from induction_dynamics.scaling import workers as workplaces
 from induction_dynamics.scaling.ledger import (
     NOT_COMPUTED,
@@ -27,6 +29,7 @@ from induction_dynamics.scaling.ledger import (
 )
 from induction_dynamics.scaling.plan import duration, estimate, seconds_of
 from induction_dynamics.scaling.sweep import Point, Progress, batches, describe_batch, run_batch
+from induction_dynamics.scaling.workers import threads_here
 from induction_dynamics.task import require_float64
 
 Target = tuple[str, float]
@@ -125,6 +128,8 @@ def run_sweep(
         ArgumentError: a value out of range, or a folder that is refused (`open_ledger`). A run that fails is no
             exception but the outcome of its rows.
         ValueError: there are reduced flows to run and jax_enable_x64 is off.
+        RuntimeError: new processes cannot be begun; nothing was written.
+        BrokenExecutor: the executor given broke; what it had computed is there.
         OSError: the ledger cannot be written any more; what was written is there.
 
     Example:
@@ -137,25 +142,21 @@ def run_sweep(
         >>> first.computed, more.computed, more.reused
         (2, 1, 2)
         >>> [f"{row['time']:.1f}" for row in more.rows()]
-        ['82.9', '318.4', '1251.5']
+        ['82.9', '316.8', '1251.5']
     """
     targets = crossing_targets(measures, thresholds, loss_fractions)
+    for name, value, low in (("workers", workers, 1), ("threads", threads, 1), ("records", records, 0)):
+        if value is not None and value < low:
+            raise ArgumentError(name, value, f"a whole number, at least {low}")
     points = sorted(dict.fromkeys(points), key=point_order)
     if any(point.model != "full" for point in points):
         require_float64("Reduced flows need")
     with open_ledger(folder) as ledger:
         known = ledger.entries(points)
         kept = ledger.records() if records else {}
-
-        def there(point: Point) -> bool:
-            entry = known.get(point)
-            if entry is None or (retry_failed and entry.failed) or not set(targets) <= set(entry.targets):
-                return False
-            return not records or entry.outcome == NOT_COMPUTED or kept.get(key_of(point), 0) >= records
-
         asked: dict[tuple[Target, ...], list[Point]] = {}
         for point in points:
-            if not there(point):
+            if not is_there(known.get(point), targets, records, kept, retry_failed):
                 wanted = {*targets, *(known[point].targets if point in known else ())}
                 asked.setdefault(tuple(sorted(wanted, key=target_order)), []).append(point)
         batches_asked = [
@@ -167,8 +168,7 @@ def run_sweep(
             work = estimate([point for batch in batches_asked for point in batch.points], targets)
             pays = work.seconds + work.compiling > _PAYS and len(batches_asked) > 1
             workers = max(workplaces.cores() // threads, 1) if pays else 1
-        driver = _Driver(ledger, batches_asked, len(points), on_progress)
-        driver.compute(workers, threads, executor)
+        _Driver(ledger, known, batches_asked, len(points), on_progress).run(workers, threads, executor)
         found = ledger.entries(points)
     computed = sum(len(batch.points) for batch in batches_asked)
     return SweepResult([found[point] for point in points], targets, computed, len(points) - computed)
@@ -190,6 +190,7 @@ class Finished(NamedTuple):
     records: list[Records]
     started: str
     seconds: float
+    provenance: dict[str, Any]
 
 
 def compute(batch: Batch, tell: Callable[[str], None] | None = None) -> Finished:
@@ -203,41 +204,69 @@ def compute(batch: Batch, tell: Callable[[str], None] | None = None) -> Finished
     runs = run_batch(batch.points, batch.targets, tell)
     crossings = crossings_of_all(runs, batch.targets)
     kept = [Records.of(run, batch.records) for run in runs] if batch.records else []
-    return Finished(crossings, [run.outcome for run in runs], kept, started, time.perf_counter() - begun)
+    outcomes = [run.outcome for run in runs]
+    return Finished(crossings, outcomes, kept, started, time.perf_counter() - begun, provenance_here())
+
+
+def provenance_here() -> dict[str, Any]:
+    """Versions, commit, kind of host, device and threads that this process computes with."""
+    where = {"host": provenance.host_kind(), "device": jax.devices()[0].device_kind, "threads": threads_here()}
+    return {"versions": provenance.versions(), "commit": provenance.commit(), **where}
+
+
+def is_there(
+    entry: Entry | None, targets: Collection[Target], records: int, kept: Mapping[str, int], retry_failed: bool
+) -> bool:
+    """Whether a ledger holds what is asked of a point.
+
+    Args:
+        entry: what it holds of the point.
+        targets: measures and thresholds asked for.
+        records: how many are asked for.
+        kept: numbers of records that are kept, by key (`ledger.read_numbers_of_records`).
+        retry_failed: whether what failed is to be computed again.
+    """
+    if entry is None or (retry_failed and entry.failed) or not set(targets) <= set(entry.targets):
+        return False
+    return not records or entry.outcome == NOT_COMPUTED or kept.get(key_of(entry.point), 0) >= records
 
 
 class _Driver:
     """Hands out batches, and writes what comes back."""
 
-    def __init__(self, ledger: Ledger, waiting: Sequence[Batch], points: int, on_progress: Progress | None):
+    def __init__(
+        self,
+        ledger: Ledger,
+        known: Mapping[Point, Entry],
+        waiting: Sequence[Batch],
+        points: int,
+        on_progress: Progress | None,
+    ):
         self._ledger = ledger
+        self._known = known
         self._waiting = list(waiting)
         self._points = points
         self._tell = on_progress or (lambda done, total, words: None)
-        self._left = {id(batch): sum(seconds_of(one, batch.targets) for one in batch.points) for batch in waiting}
+        self._left = {point: seconds_of(point, batch.targets) for batch in waiting for point in batch.points}
         self._cost = sum(self._left.values())
-        self._done = points - sum(len(batch.points) for batch in waiting)
+        self._done = points - len(self._left)
         self._begun = time.perf_counter()
         self._beaten = -_BEAT
         self._training = ""
-        device = jax.devices()[0].device_kind
-        where = {"host": provenance.host_kind(), "device": device}
-        self._provenance = {"versions": provenance.versions(), "commit": provenance.commit(), **where}
 
-    def compute(self, workers: int, threads: int, executor: Executor | None) -> None:
+    def run(self, workers: int, threads: int, executor: Executor | None) -> None:
         """Compute all batches."""
         if not self._waiting:
             self._tell(self._done, self._points, "")
             return
-        started = _now()
-        me = {"process": os.getpid(), "host": platform.node(), "started": started}
+        me = {"process": os.getpid(), "host": platform.node(), "started": _now()}
         self._ledger.tell(driver=me, ended=None, points=self._points, reused=self._done)
         end = "interrupted"
         try:
             if executor is not None:
-                self._hand_out(executor, self._waiting)
+                if self._hand_out(executor, self._waiting):
+                    raise BrokenExecutor("The executor broke; what it had computed is kept.")
             elif workers == 1:
-                self._provenance["threads"] = int(os.environ.get("NPROC", workplaces.cores()))
                 with workplaces.in_process() as one:
                     self._hand_out(one, self._waiting, lambda words: setattr(self, "_training", words))
             else:
@@ -248,40 +277,82 @@ class _Driver:
                 self._ledger.tell(ended={"how": end, "at": _now()})
 
     def _with_processes(self, workers: int, threads: int) -> None:
-        self._provenance["threads"] = threads
-        settings = {name: getattr(jax.config, name, None) for name in _INHERITED}
-        settings = {name: value for name, value in settings.items() if value is not None}
         # the longest first, lest one works while the others have nothing left
-        waiting = sorted(self._waiting, key=lambda batch: -self._left[id(batch)])
+        waiting = sorted(self._waiting, key=lambda batch: -sum(self._left[point] for point in batch.points))
         while waiting:
-            with workplaces.processes(min(workers, len(waiting)), threads, settings) as pool:
-                lost = self._hand_out(pool, waiting)
+            lost = self._in_new_processes(waiting, min(workers, len(waiting)), threads)
             # Any of those that had been begun may have brought its process down: which one, each shows alone.
             for batch in lost[:workers]:
-                with workplaces.processes(1, threads, settings) as pool:
-                    if self._hand_out(pool, [batch]):
-                        self._failed(batch, "the process that computed it was killed, or out of memory")
+                self._alone(batch, threads)
             waiting = lost[workers:]
+
+    def _in_new_processes(self, waiting: Sequence[Batch], count: int, threads: int) -> list[Batch]:
+        settings = {name: getattr(jax.config, name, None) for name in _INHERITED}
+        settings = {name: value for name, value in settings.items() if value is not None}
+        with workplaces.processes(count, threads, settings) as pool:
+            try:
+                pool.submit(int).result()
+            except BrokenExecutor:
+                # of no point's making
+                raise RuntimeError(
+                    "New processes end as they begin: a script that computes with several calls run_sweep below "
+                    "if __name__ == '__main__'."
+                ) from None
+            return self._hand_out(pool, waiting)
+
+    def _alone(self, batch: Batch, threads: int) -> None:
+        """Compute a batch in a process of its own; if that dies, its points one by one."""
+        if not self._in_new_processes([batch], 1, threads):
+            return
+        if len(batch.points) == 1:
+            self._failed(batch, "the process that computed it was killed, or out of memory")
+        else:
+            for point in batch.points:
+                self._alone(batch._replace(points=(point,)), threads)
 
     def _hand_out(
         self, executor: Executor, waiting: Sequence[Batch], tell: Callable[[str], None] | None = None
     ) -> list[Batch]:
-        """Compute batches; return those that were lost with the process that computed them."""
+        """Compute batches; return those that were lost with what computed them, in their order."""
         further = () if tell is None else (tell,)
-        futures: dict[Future[Finished], Batch] = {executor.submit(compute, each, *further): each for each in waiting}
+        done: queue.SimpleQueue[Future[Finished]] = queue.SimpleQueue()
+        futures: dict[Future[Finished], Batch] = {}
         lost: list[Batch] = []
-        while futures:
-            self._beat(next(iter(futures.values())))
-            for future in wait(futures, timeout=_BEAT, return_when=FIRST_COMPLETED).done:
-                batch = futures.pop(future)
-                error = future.exception()
-                if isinstance(error, BrokenExecutor):
+        try:
+            for batch in waiting:
+                try:
+                    future = executor.submit(compute, batch, *further)
+                except BrokenExecutor:
                     lost.append(batch)
-                elif error is not None:
-                    self._failed(batch, f"{type(error).__name__}: {error}".splitlines()[0])
-                else:
-                    self._write(batch, future.result())
-        return lost
+                    continue
+                futures[future] = batch
+                future.add_done_callback(done.put)
+            while futures:
+                self._beat(next(iter(futures.values())))
+                with contextlib.suppress(queue.Empty):
+                    future = done.get(timeout=_BEAT)
+                    lost += self._take(future, futures.pop(future))
+        except KeyboardInterrupt:
+            while not done.empty():
+                future = done.get()
+                self._take(future, futures.pop(future))
+            raise
+        finally:
+            for future in futures:
+                future.cancel()
+        places = set(map(id, lost))
+        return [batch for batch in waiting if id(batch) in places]
+
+    def _take(self, future: "Future[Finished]", batch: Batch) -> list[Batch]:
+        """Write what came of a batch; return it if it was lost."""
+        error = CancelledError() if future.cancelled() else future.exception()
+        if isinstance(error, BrokenExecutor | CancelledError):
+            return [batch]
+        if error is not None:
+            self._failed(batch, (f"{type(error).__name__}: {error}".splitlines() or [""])[0])
+        else:
+            self._write(batch, future.result())
+        return []
 
     def _write(self, batch: Batch, finished: Finished) -> None:
         seconds = finished.seconds / len(batch.points)
@@ -289,18 +360,27 @@ class _Driver:
         for point, crossings, outcome, records in zip(
             batch.points, finished.crossings, finished.outcomes, kept, strict=True
         ):
-            about = _REASONS.get(outcome, ""), finished.started, seconds, self._provenance
+            about = _REASONS.get(outcome, ""), finished.started, seconds, finished.provenance
             self._ledger.put(Entry(point, tuple(crossings), outcome, *about), records, batch.records)
         self._finish(batch)
 
     def _failed(self, batch: Batch, reason: str) -> None:
-        crossings = tuple(Emergence(*target, None, NOT_COMPUTED, None) for target in batch.targets)
+        """Write that there is nothing, beside what there was."""
         for point in batch.points:
-            self._ledger.put(Entry(point, crossings, NOT_COMPUTED, reason, _now(), 0.0, self._provenance))
+            known = self._known.get(point)
+            there = {} if known is None else dict(zip(known.targets, known.crossings, strict=True))
+            lacking = {target: Emergence(*target, None, NOT_COMPUTED, None) for target in batch.targets}
+            crossings = tuple((lacking | there).values())
+            if known is None or known.outcome == NOT_COMPUTED:
+                entry = Entry(point, crossings, NOT_COMPUTED, reason, _now(), 0.0, provenance_here())
+            else:
+                entry = dataclasses.replace(known, crossings=crossings, reason=reason)
+            self._ledger.put(entry, keep_run=True)
         self._finish(batch)
 
     def _finish(self, batch: Batch) -> None:
-        self._left.pop(id(batch))
+        for point in batch.points:
+            self._left.pop(point)
         self._done += len(batch.points)
         self._training = ""
         self._tell(self._done, self._points, describe_batch(batch.points))
@@ -311,8 +391,7 @@ class _Driver:
         if now - self._beaten < _BEAT:
             return
         self._beaten = now
-        left = sum(self._left.values())
-        share = 1 - left / self._cost
+        share = 1 - sum(self._left.values()) / self._cost
         seconds = (now - self._begun) * (1 - share) / share if share > 0 else None
         words = describe_batch(oldest.points) + self._training
         self._ledger.tell(progress={"done": self._done, "words": words, "seconds_left": seconds, "updated": _now()})

@@ -1,16 +1,17 @@
 """Emergence times over many points: which are computed together, and the table they end in."""
 
 import dataclasses
+import operator
 from collections.abc import Callable, Iterator, Sequence
 
 from induction_dynamics.dynamics.emergence import DEFAULT_MEASURES, Emergence, crossing_targets, crossings_of_all
 from induction_dynamics.dynamics.flow import ACCURACY, check_accuracy, solve_flows
-from induction_dynamics.dynamics.trajectory import Trajectory
+from induction_dynamics.dynamics.trajectory import Trajectory, check_horizon
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.reduced.loss import ACTIVE, check_length, has_closed_form, number_of_places
 from induction_dynamics.reduced.mesh import EXACT
 from induction_dynamics.task import Task
-from induction_dynamics.training.gradient_descent import check_width, train
+from induction_dynamics.training.gradient_descent import check_training, train
 
 MODELS = (*ACTIVE, "full")
 
@@ -31,6 +32,9 @@ class Point:
         step: flow time per training step (`full` only, else None).
         samples: Gram matrices in the loss (reduced flow on isotropic inputs only, else None).
         accuracy: relative error of emergence times that the solver of a reduced flow aims at (`solve_flow`).
+
+    What has no effect on the model is set to None (of `accuracy`, to its default), so that points that run alike are
+    equal.
 
     Raises:
         ArgumentError: an unknown model, a value out of range, or a `full` one without its seed, batch size and step.
@@ -55,16 +59,40 @@ class Point:
     def __post_init__(self):
         if self.model not in MODELS:
             raise ArgumentError("model", self.model, f"one of {', '.join(MODELS)}")
+        check_horizon(self.horizon)
         check_accuracy(self.accuracy)
-        if self.model == "full":
-            check_width(self.task)
-            needed = ("seed", "batch_size", "step")
+        full = self.model == "full"
+        sampled = not full and self.task.inputs == "isotropic"
+        needed = ("seed", "batch_size", "step") if full else ("seed", "samples") if sampled else ()
+        for name in ("seed", "batch_size", "step", "samples"):
+            value = getattr(self, name)
+            if name not in needed:
+                object.__setattr__(self, name, None)
+            elif value is None:
+                raise ArgumentError(name, None, f"given for the model {self.model} on {self.task.inputs} inputs")
+            elif name != "step":
+                object.__setattr__(self, name, _whole(name, value))
+        for name in ("horizon", "accuracy", "step"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else float(value))
+        if full:
+            assert self.batch_size is not None and self.step is not None
+            object.__setattr__(self, "accuracy", ACCURACY)
+            check_training(self.task, self.horizon, self.batch_size, self.step)
         else:
             check_length(self.task, self.model)
-            needed = ("seed", "samples") if self.task.inputs == "isotropic" else ()
-        for name in needed:
-            if getattr(self, name) is None:
-                raise ArgumentError(name, None, f"given for the model {self.model} on {self.task.inputs} inputs")
+
+
+def _whole(name: str, value: object) -> int:
+    """A whole number of Python, NumPy or JAX that the argument takes, as Python's."""
+    low, high = (0, 2**32 - 1) if name == "seed" else (1, 10**9)
+    try:
+        number = low - 1 if isinstance(value, bool) else operator.index(value)  # pyright: ignore[reportArgumentType]
+    except TypeError:
+        number = low - 1
+    if not low <= number <= high:
+        raise ArgumentError(name, value, f"a whole number from {low} to {high}")
+    return number
 
 
 @dataclasses.dataclass(frozen=True)

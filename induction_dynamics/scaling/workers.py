@@ -32,6 +32,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def threads_here() -> int:
+    """How many threads jax computes in, in this process, once it has begun."""
+    given = os.environ.get("NPROC", "")
+    return int(given) if given.isdecimal() and int(given) > 0 else cores()
+
+
 @contextlib.contextmanager
 def in_process() -> Iterator[Executor]:
     """One thread of this process, so that the one that waits for it can be interrupted at any moment."""
@@ -74,7 +80,8 @@ def _begin(end: Any, threads: int, settings: Mapping[str, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the process that began this one ends it
     threading.Thread(target=_end_with, args=(end,), daemon=True).start()
     use_threads(threads)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":  # which jax sets it to
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import jax
 
     for name, value in settings.items():

@@ -90,17 +90,10 @@ def train(
         >>> bool(abs(found.coordinates.astype(float) - run.coordinates[-1]).max() < 1e-5)
         True
     """
-    check_horizon(horizon)
-    if not 0 < step <= LARGEST_STEP:
-        raise ArgumentError("step", step, f"a flow time above 0, at most {LARGEST_STEP:g}")
-    steps = horizon * task.context_length**2 / step
-    if steps > _MOST_STEPS:
-        raise ArgumentError("step", step, f"a flow time that reaches the horizon within {_MOST_STEPS} steps")
-    if batch_size < 1:
-        raise ArgumentError("batch_size", batch_size, "at least 1")
-    check_width(task)
+    check_training(task, horizon, batch_size, step)
     for target in stop:
         check_target(*target)
+    steps = horizon * task.context_length**2 / step
     learning_rate = learning_rate_of_step(step, task.embedding_dim)
     most = int(steps * (1 + 1e-12)) + 1  # records; the last is at the horizon or just before
     data = split_seed(seed).data
@@ -125,6 +118,28 @@ def train(
             break
     run = _trajectory(chunks, learning_rate, task, outcome)
     return dataclasses.replace(run, weights=pending.weights if outcome != "nonfinite" else None)
+
+
+def check_training(task: Task, horizon: float, batch_size: int, step: float) -> None:
+    """Refuse what `train` does not take.
+
+    Args:
+        task: gives N and D.
+        horizon: in units of N^2.
+        batch_size: B.
+        step: flow time per step.
+
+    Raises:
+        ArgumentError: a value out of range, too many steps, or a model that is too wide.
+    """
+    check_width(task)
+    check_horizon(horizon)
+    if not 0 < step <= LARGEST_STEP:
+        raise ArgumentError("step", step, f"a flow time above 0, at most {LARGEST_STEP:g}")
+    if horizon * task.context_length**2 / step > _MOST_STEPS:
+        raise ArgumentError("step", step, f"a flow time that reaches the horizon within {_MOST_STEPS} steps")
+    if batch_size < 1:
+        raise ArgumentError("batch_size", batch_size, "at least 1")
 
 
 def check_width(task: Task) -> None:

@@ -56,7 +56,7 @@ def pretend_batch(batch):
         runs = [pretend_run(point.task, horizon=point.horizon) for point in batch.points]
         records = [Records.of(run, batch.records) for run in runs]
     outcomes = ["emerged" if all(one.time is not None for one in found) else "horizon_reached" for found in crossings]
-    return study.Finished(crossings, outcomes, records, "2025-11-22T12:00:00+00:00", 0.001)
+    return study.Finished(crossings, outcomes, records, "2025-11-22T12:00:00+00:00", 0.001, study.provenance_here())
 
 
 @contextlib.contextmanager

@@ -217,7 +217,7 @@ def test_isotropic_inputs_have_seed_and_samples(capsys, pretended):
     assert document["config"]["embedding_dim"] == 6
 
 
-def test_sweep(capsys, pretended, tmp_path):
+def test_sweep(capsys, pretended, drawn, tmp_path):
     lengths = ["8", "4", "16", "32", "64", "128", "4"]
     models = ["--model", "full", "circuit", "full"]
     words = ["--thresholds", "2", "0.5", "--measures", "loss", "beta_2"]
@@ -274,7 +274,7 @@ def test_a_sweep_over_any_option(capsys, pretended, drawn, tmp_path):
     assert len(curves) == len(document["fits"]) / 3 == 2 * 4 * (2 * 2 + 2 * 2 * 2)
 
 
-def test_sweep_with_too_few_points_has_no_fit_and_a_word_why(capsys, pretended, tmp_path):
+def test_sweep_with_too_few_points_has_no_fit_and_a_word_why(capsys, pretended, drawn, tmp_path):
     words = ("--measures", "alpha_3", "beta_1", "--output", str(tmp_path / "out"))
     document = answer(capsys, "sweep", "--context-lengths", "4", "8", *words)
     assert document["fits"] == []

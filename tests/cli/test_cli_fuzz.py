@@ -22,12 +22,13 @@ from induction_dynamics.cli.options import MEASURES
 from induction_dynamics.cli.parsing import flags, parse
 from induction_dynamics.cli.plans import as_toml, plan_of, read_plan
 from induction_dynamics.dynamics.emergence import crossing_targets
-from induction_dynamics.scaling.ledger import point_order, target_order
+from induction_dynamics.scaling.ledger import FILE, point_order, target_order
 from induction_dynamics.scaling.plan import Grid
 from induction_dynamics.scaling.sweep import Row
 from induction_dynamics.transformer.disentangled import zero_weights
 from induction_dynamics.weights_files import MATRICES, save_weights
 from tests.cli.conftest import crossing
+from tests.scaling.invented import circuit, entry, fill
 
 OPTIONS = sorted({flag for command in COMMANDS.values() for flag in flags(command.options)})
 VALUES = st.sampled_from(
@@ -104,7 +105,7 @@ def sweep_options(draw):
         if name in OF_EMERGENCE:
             given[name] = draw(GOOD[name])
         else:
-            given[name] = draw(st.lists(several[name], min_size=1, max_size=max(1, min(3, 30 // points)), unique=True))
+            given[name] = draw(st.lists(several[name], min_size=1, max_size=max(1, min(3, 16 // points)), unique=True))
             points *= len(given[name])
     return given
 
@@ -158,6 +159,7 @@ def test_good_options_are_answered_or_refused_together(pretended, drawn, options
     """A row for all that was asked for; or one sentence, and then nothing was computed."""
     command, given = options
     pretended.clear()
+    plan: Any = None
     with tempfile.TemporaryDirectory() as folder:
         if command == "project":
             given = given | {"files": [str(write_weights(Path(folder) / name)) for name in given["files"]]}
@@ -261,10 +263,7 @@ def write_weights(path):
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     """A ledger, to be copied."""
-    folder = tmp_path_factory.mktemp("fuzz") / "swept"
-    words = ["--context-lengths", "4", "8", "16", "--model", "circuit", "--quiet", "--output", str(folder)]
-    assert ran(["sweep", *words])[0] == 0
-    return folder / "ledger.sqlite"
+    return fill(tmp_path_factory.mktemp("fuzz"), [entry(circuit(length)) for length in (4, 8, 16)]) / FILE
 
 
 @settings(deadline=None, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -276,7 +275,7 @@ def test_any_words(pretended, drawn, swept, command, words, good):
         words = [*first.get(command, ["--context-length", "4"]), *words]
     with in_a_new_folder() as folder:
         (folder / "swept").mkdir()
-        shutil.copyfile(swept, folder / "swept" / swept.name)
+        shutil.copyfile(swept, folder / "swept" / FILE)
         (folder / "plan.toml").write_text("context_lengths = [4, 8]")
         before = set(folder.rglob("*"))
         status, out, err = ran([command, *words])
@@ -296,7 +295,7 @@ def in_a_new_folder():
         yield Path(folder)
 
 
-@settings(deadline=None, max_examples=30, derandomize=True)
+@settings(deadline=None, max_examples=15, derandomize=True)
 @given(given=sweep_options(), alone=st.booleans())
 def test_a_plan_is_what_its_options_are(given, alone):
     """Typed as options or written to a file; and a plan written to a file is read again."""
@@ -363,7 +362,7 @@ def plans(draw):
     return content
 
 
-@settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=plans(), words=st.sampled_from([["--dry-run"], ["--dry-run", "--json"], ["--output", "out", "--json"]]))
 def test_any_plan(pretended, drawn, content, words):
     """An answer, or one sentence that names the plan; then nothing was computed or written."""

@@ -66,6 +66,10 @@ def test_options_of_one_value_are_attributes(mixed):
     assert ds.attrs["schema_version"] == 1 and "learning rate x steps / D" in ds.time.attrs["comment"]
 
 
+def sampled(length, **options):
+    return circuit(length, inputs="isotropic", seed=0, **options)
+
+
 @pytest.mark.parametrize(
     "points, dimension, labels",
     [
@@ -75,9 +79,8 @@ def test_options_of_one_value_are_attributes(mixed):
         ([circuit(4), full(4), full(4, step=0.5)], "step", [0.0, 0.25, 0.5]),
         ([full(4, horizon=3.0), circuit(4, horizon=100.0)], "horizon", [3.0, 100.0]),
         ([full(4), circuit(4), circuit(16, accuracy=1e-9)], "accuracy", [0.0, 1e-9, 1e-7]),
-        ([circuit(4, samples=8, seed=0), circuit(4, samples=9, seed=0)], "samples", [8, 9]),
+        ([sampled(4, samples=8), sampled(4, samples=9)], "samples", [8, 9]),
         # told apart by nothing else than that it has no value
-        ([circuit(4, samples=8), circuit(4)], "samples", [0, 8]),
     ],
 )
 def test_options_of_several_values_are_dimensions(tmp_path, points, dimension, labels):

@@ -2,10 +2,11 @@
 
 import dataclasses
 import os
+import re
 import signal
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from induction_dynamics.dynamics.emergence import crossing_targets, crossings_of_all
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.scaling import study as module
-from induction_dynamics.scaling.ledger import NOT_COMPUTED, key_of, read_ledger, read_runs, read_state
+from induction_dynamics.scaling.ledger import NOT_COMPUTED, key_of, open_ledger, read_ledger, read_runs, read_state
 from induction_dynamics.scaling.plan import Grid
 from induction_dynamics.scaling.study import run_sweep
 from induction_dynamics.scaling.sweep import Point, batches, run_batch, sweep
@@ -220,7 +221,86 @@ def test_bad_arguments_leave_nothing(tmp_path):
 
 
 def test_points_that_differ_in_nothing_that_matters_are_one(tmp_path, computed):
-    points = [full(), dataclasses.replace(full(), accuracy=1e-3)]
-    result = run_sweep(points, tmp_path)
-    assert len(read_ledger(tmp_path)) == 1
-    assert len({key_of(entry.point) for entry in result.entries}) == 1
+    points = [full(), dataclasses.replace(full(), accuracy=1e-3), dataclasses.replace(full(), samples=7)]
+    flows = [QUICK[0], dataclasses.replace(QUICK[0], seed=3, batch_size=2, step=0.5, samples=9)]
+    assert len(set(points)) == len(set(flows)) == 1
+    assert run_sweep([*points, *flows], tmp_path).computed == 2
+    assert len({key_of(point) for point in (*points, *flows)}) == len(read_ledger(tmp_path)) == 2
+
+
+class Failing(Executor):
+    """Of which every run fails in one way."""
+
+    def __init__(self, error=None):
+        self._error, self.futures = error, []
+
+    def submit(self, fn, /, *args, **kwargs):
+        future: Future = Future()
+        self.futures.append(future)
+        if self._error is not None:
+            future.set_exception(self._error)
+        return future
+
+
+def test_a_run_that_cannot_be_made_anew_leaves_what_there_was(tmp_path):
+    before = run_sweep(QUICK[:1], tmp_path, records=4).entries[0]
+    kept = read_runs(tmp_path)
+    result = run_sweep(QUICK[:1], tmp_path, thresholds=(0.9,), executor=Failing(MemoryError("none")))
+    (entry,) = read_ledger(tmp_path)
+    assert entry.failed and entry.lacking and entry.reason == "MemoryError: none"
+    assert (entry.outcome, entry.seconds) == (before.outcome, before.seconds)
+    assert {(row["threshold"], row["outcome"]) for row in result.rows()} == {(0.9, NOT_COMPUTED), (0.5, "emerged")}
+    assert [one for one in entry.crossings if one.threshold == 0.5] == list(before.crossings)
+    assert read_runs(tmp_path).keys() == kept.keys()
+    again = run_sweep(QUICK[:1], tmp_path, thresholds=(0.9,), retry_failed=True)
+    assert (again.computed, again.failed) == (1, [])
+    assert [one for one in again.entries[0].crossings if one.threshold == 0.5] == list(before.crossings)
+
+
+def test_records_are_those_of_the_last_run(tmp_path):
+    run_sweep([full()], tmp_path, measures=("gamma_3",), thresholds=(0.1,), records=4)
+    (short,) = read_runs(tmp_path).values()
+    run_sweep([full()], tmp_path, measures=("gamma_3",), thresholds=(0.1, 0.4))
+    assert read_runs(tmp_path) == {}
+    assert run_sweep([full()], tmp_path, measures=("gamma_3",), thresholds=(0.1,), records=4).computed == 1
+    (long,) = read_runs(tmp_path).values()
+    assert long.time[-1] >= short.time[-1]
+
+
+@pytest.mark.parametrize("error", [BrokenExecutor("gone"), CancelledError()])
+def test_an_executor_that_breaks_is_no_failure_of_points(tmp_path, error):
+    with pytest.raises(BrokenExecutor, match="The executor broke; what it had computed is kept."):
+        run_sweep(QUICK, tmp_path, executor=Failing(error))
+    assert read_ledger(tmp_path) == []
+    assert read_state(tmp_path)["ended"]["how"] == "interrupted"
+
+
+def test_what_waits_is_cancelled_when_the_driver_fails(tmp_path):
+    def fail(*words):
+        raise OSError("no terminal")
+
+    executor = Failing()
+    with pytest.raises(OSError, match="no terminal"):
+        run_sweep([full(), full(1)], tmp_path, executor=executor, on_progress=fail)
+    assert len(executor.futures) == 2 and all(future.cancelled() for future in executor.futures)
+
+
+def test_lost_batches_come_back_in_their_order(tmp_path):
+    waiting = [module.Batch((full(seed),), (("alpha_3", 0.5),), 0) for seed in range(40)]
+    with open_ledger(tmp_path) as ledger:
+        driver = module._Driver(ledger, {}, waiting, 40, None)
+        assert driver._hand_out(Failing(BrokenExecutor("gone")), waiting) == waiting
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"workers": 0}, "workers must be a whole number, at least 1; got 0."),
+        ({"threads": 0}, "threads must be a whole number, at least 1; got 0."),
+        ({"records": -1}, "records must be a whole number, at least 0; got -1."),
+    ],
+)
+def test_bad_options_leave_nothing(tmp_path, options, message):
+    with pytest.raises(ArgumentError, match=re.escape(message)):
+        run_sweep(QUICK, tmp_path / "sweep", **options)
+    assert list(tmp_path.iterdir()) == []

@@ -62,16 +62,13 @@ def test_fields_of_a_row():
     """Those of the document (README), and those beside them."""
     assert [field.name for field in dataclasses.fields(Row)] == [
         *("context_length", "embedding_dim", "inputs", "query", "rotation", "model", "measure", "threshold", "time"),
-        *("time_unit", "outcome", "sustained", "seed", "batch_size", "step", "samples", "horizon"),
+        *("time_unit", "outcome", "sustained", "seed", "batch_size", "step", "samples", "horizon", "accuracy"),
     ]
 
 
 @pytest.mark.parametrize("place", range(len(MIXED)))
 def test_a_point_gives_the_same_rows_alone(place, mixed):
-    for alone, beside in zip(sweep([MIXED[place]]), mixed[4 * place : 4 * place + 4], strict=True):
-        if beside.time is not None:
-            assert alone.time == pytest.approx(beside.time, rel=1e-9)
-        assert dataclasses.replace(alone, time=None) == dataclasses.replace(beside, time=None)
+    assert sweep([MIXED[place]]) == mixed[4 * place : 4 * place + 4]  # to the last bit
 
 
 def test_repeated_points_give_repeated_rows(mixed):
@@ -148,7 +145,8 @@ def test_batches_hold_companions_only(batches):
         ("circuit", [4, 4096, 10**9]),
         ("circuit", [4]),
         ("circuit", [64]),
-        ("circuit", [65, 200]),
+        ("circuit", [65]),
+        ("circuit", [200]),
         ("subspace", [4, 16]),
         ("subspace", [17]),
         ("subspace", [4]),
@@ -162,8 +160,10 @@ def test_batches_hold_companions_only(batches):
     ]
     for tasks, model, _ in batches:
         assert len({(task.inputs, task.query, task.rotation) for task in tasks}) == 1
-        if model != "full":
-            assert len(tasks) & (len(tasks) - 1) == 0  # a power of two, so that few widths are compiled
+        if model != "full" and tasks[0].inputs == "orthonormal" and tasks[0].rotation == 90.0:
+            # of fixed widths; that of three coordinates with the query last is filled up by its own solver
+            width = 4 if max(task.context_length for task in tasks) <= 64 else 1
+            assert len(tasks) == width or (model, tasks[0].query) == ("circuit", "last")
     assert [(o["samples"], o["seed"]) for t, _, o in batches if t[0].inputs == "isotropic"] == [(7, 2), (7, 2)]
     assert [o["horizon"] for *_, o in batches].count(3.0) == 1
     assert [o["seed"] for _, model, o in batches if model == "full"] == [5, 6]
@@ -171,11 +171,20 @@ def test_batches_hold_companions_only(batches):
 
 def test_batches_are_no_wider_than_they_should_be(batches):
     sweep([circuit(n) for n in range(1, 2151)])
-    assert [len(tasks) for tasks, *_ in batches] == [2048, 128]
-    assert [task.context_length for tasks, *_ in batches for task in tasks][:2150] == list(range(1, 2151))
+    # a single pair is solved by another method, and four lanes of it
+    assert [[task.context_length for task in tasks] for tasks, *_ in batches] == [
+        [1] * 4,
+        list(range(2, 2050)),
+        list(range(2050, 2151)),
+    ]
     batches.clear()
     sweep([Point(Task(n, query="uniform"), "subspace") for n in (17, 18, 19, 20, 21, 65, 10**6)])
-    assert [[task.context_length for task in tasks] for tasks, *_ in batches] == [[17, 18, 19, 20], [21], [65, 10**6]]
+    assert [[task.context_length for task in tasks] for tasks, *_ in batches] == [
+        [17, 18, 19, 20],
+        [21] * 4,
+        [65],
+        [10**6],
+    ]
 
 
 def test_a_failing_point_does_not_stop_the_others(monkeypatch):
@@ -256,3 +265,28 @@ def test_points_are_checked():
         with pytest.raises(ArgumentError, match=f"{name} must be given for the model circuit on isotropic inputs"):
             Point(Task(4, inputs="isotropic"), "circuit", **{"seed": 0, "samples": 8, name: None})
     assert circuit(4).seed is None and dataclasses.replace(circuit(4), horizon=1.0).horizon == 1.0
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"horizon": 0.0}, "horizon must be finite and above 0; got 0.0."),
+        ({"horizon": math.nan}, "horizon must be finite and above 0; got nan."),
+        ({"batch_size": 0}, "batch_size must be a whole number from 1 to 1000000000; got 0."),
+        ({"seed": -1}, "seed must be a whole number from 0 to 4294967295; got -1."),
+        ({"step": 0.0}, "step must be a flow time above 0"),
+        ({"step": 1e-9}, "step must be a flow time that reaches the horizon within"),
+    ],
+)
+def test_a_point_takes_what_its_run_takes(options, message):
+    with pytest.raises(ArgumentError, match=re.escape(message)):
+        full(4, **options)
+
+
+def test_a_point_keeps_only_what_bears_on_it():
+    point = Point(Task(4), "circuit", seed=3, batch_size=8, step=0.25, samples=2)
+    assert point == circuit(4)
+    trained = full(4, accuracy=1e-3, samples=7)
+    assert trained == full(4)
+    with pytest.raises(ArgumentError, match="samples must be a whole number from 1"):
+        Point(Task(4, inputs="isotropic"), "circuit", seed=3, samples=0)

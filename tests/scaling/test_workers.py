@@ -79,8 +79,12 @@ class Pool(Executor):
         self._breaks, self._sizes, self._broken, self._count = breaks, sizes, False, 0
 
     def submit(self, fn, /, *args, **kwargs):
+        if fn is int:  # whether a process can be begun at all
+            future: Future = Future()
+            future.set_result(0)
+            return future
         (batch,) = args
-        future: Future = Future()
+        future = Future()
         self._broken |= self._breaks(batch)
         if self._broken:
             future.set_exception(BrokenProcessPool("killed"))
@@ -111,7 +115,7 @@ def test_a_batch_that_always_kills_its_process_fails_and_no_other(tmp_path, monk
 
 def test_several_processes_where_it_pays(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(module._Driver, "compute", lambda self, count, *rest: asked.append(count))
+    monkeypatch.setattr(module._Driver, "run", lambda self, count, *rest: asked.append(count))
     monkeypatch.setattr(workers, "cores", lambda: 6)
     long = [full(seed, 16, horizon=12.0, batch_size=256) for seed in range(3)]
     for points, threads in (([full(0)], 1), (long, 1), (long, 4), (long[:1], 1), ([], 1)):
