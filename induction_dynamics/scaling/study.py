@@ -107,7 +107,7 @@ def run_sweep(
     Each point is in the ledger as soon as its batch is done: a sweep that is interrupted, or killed, goes on from there
     when it is called again. A point's digits depend neither on the points beside it, nor on the number of workers, nor
     on interruptions; those of a training depend on the number of threads. Where new measures or thresholds are asked of
-    a point, its run is made again and waits for the old ones too.
+    a point, its run is made again and waits for the old ones too, with as many records kept as before.
 
     Args:
         points: what to run.
@@ -153,14 +153,15 @@ def run_sweep(
         require_float64("Reduced flows need")
     with open_ledger(folder) as ledger:
         known = ledger.entries(points)
-        kept = ledger.records() if records else {}
-        asked: dict[tuple[Target, ...], list[Point]] = {}
+        kept = ledger.records()
+        asked: dict[tuple[tuple[Target, ...], int], list[Point]] = {}
         for point in points:
             if not is_there(known.get(point), targets, records, kept, retry_failed):
                 wanted = {*targets, *(known[point].targets if point in known else ())}
-                asked.setdefault(tuple(sorted(wanted, key=target_order)), []).append(point)
+                most = max(records, kept.get(key_of(point), 0))
+                asked.setdefault((tuple(sorted(wanted, key=target_order)), most), []).append(point)
         batches_asked = [
-            Batch(tuple(group[place] for place in places), wanted, records)
+            Batch(tuple(group[place] for place in places), *wanted)
             for wanted, group in asked.items()
             for places in batches(group)
         ]
