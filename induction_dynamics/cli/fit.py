@@ -11,7 +11,7 @@ from induction_dynamics.cli.document import as_json, build, versions
 from induction_dynamics.cli.folder_options import FitOptions
 from induction_dynamics.cli.parsing import Command
 from induction_dynamics.cli.studies import read_curves
-from induction_dynamics.cli.tables import new_console, new_table, show_lines, show_table
+from induction_dynamics.cli.tables import HEADINGS, new_console, new_table, show_lines, show_table
 from induction_dynamics.cli.values import visible
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from induction_dynamics.scaling.curves import Curve
 
-_HEADINGS = {"threshold": "level", "embedding_dim": "D", "batch_size": "batch"}
+_HEADINGS = HEADINGS | {"threshold": "level"}
 _LEGEND = """\
 Laws for T(N), with {percent:g} % intervals: power is T = c N^p, quadratic is
 T = N^2 (c + d/N), quadratic_log is T = N^2 / (a ln N + b).

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from induction_dynamics.cli.folder import pictures, write_all
-from induction_dynamics.cli.folder_options import CurveOptions, PlotOptions
+from induction_dynamics.cli.folder_options import PlotOptions
 from induction_dynamics.cli.parsing import Command
 from induction_dynamics.cli.refusal import Refusal
 from induction_dynamics.cli.studies import read_curves
@@ -16,6 +16,8 @@ from induction_dynamics.cli.values import quoted, visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from induction_dynamics.scaling.curves import Curve
 
 _NAME = "emergence_times"
 _MOST_PANELS = 12
@@ -29,8 +31,11 @@ def run(options: PlotOptions) -> None:
     """
     place = _place(options)
     from induction_dynamics.plotting.style import save_figure
+    from induction_dynamics.scaling.curves import fit_curves
 
-    figure, notes = draw(options.folders, options.curves)
+    _, curves = read_curves(options.folders, options.curves)
+    fits, _, notes = fit_curves(curves)
+    figure = draw(curves, fits)
     writers: dict[str, Callable[[Path], object]] = pictures(_NAME, figure)
     if options.to is not None:
         writers = {Path(options.to).name: lambda path: save_figure(figure, path)}
@@ -50,21 +55,23 @@ def run(options: PlotOptions) -> None:
         print(f"Written to {visible(names)}")
 
 
-def draw(folders: Sequence[str], options: CurveOptions) -> "tuple[Figure, list[str]]":
-    """The picture of one or more folders, and notes on curves to which no law was fitted.
+def draw(curves: "Sequence[Curve]", fits: Sequence[dict[str, Any]]) -> "Figure":
+    """The picture of some curves.
+
+    Args:
+        curves: of one or more folders, at least one.
+        fits: the laws fitted to them.
 
     Raises:
-        Refusal: a folder is refused, no row is left, or there are too many panels.
+        Refusal: there are too many panels.
     """
     from induction_dynamics.plotting.emergence_times import plot_emergence_times
-    from induction_dynamics.scaling.curves import SERIES, describe_pooled, fit_curves
+    from induction_dynamics.scaling.curves import SERIES, describe_pooled
 
-    _, curves = read_curves(folders, options)
     apart = [name for name in curves[0].labels if name not in SERIES]
     labelled = [{**row, **curve.labels} for curve in curves for row in curve.rows]
     _check_panels(labelled, ["inputs", "query", *apart])
-    fits, _, notes = fit_curves(curves)
-    return plot_emergence_times(labelled, fits, apart=apart, note=" ".join(describe_pooled(curves))), notes
+    return plot_emergence_times(labelled, fits, apart=apart, note=" ".join(describe_pooled(curves)))
 
 
 def _place(options: PlotOptions) -> Path:

@@ -12,7 +12,6 @@ from induction_dynamics.cli.computing import enough_memory, use_device
 from induction_dynamics.cli.document import as_csv, as_json, build, fit_rows
 from induction_dynamics.cli.dry_run import show_dry_run
 from induction_dynamics.cli.folder import pictures, text, write_all
-from induction_dynamics.cli.folder_options import CurveOptions
 from induction_dynamics.cli.parsing import Command
 from induction_dynamics.cli.plans import Plan, as_toml, check_alone, plan_named, plan_of, read_plan
 from induction_dynamics.cli.plot import draw
@@ -136,11 +135,13 @@ def _of_others(result: "SweepResult") -> list[str]:
 
 def _write(typed: str, plan: Plan, read: str | None, asked: int) -> list[str]:
     """Write everything that the folder holds, in the forms that people use; return notes."""
+    from induction_dynamics.scaling.curves import fit_curves, group
     from induction_dynamics.scaling.ledger import read_ledger
 
     entries = read_ledger(typed)
     rows = [row for entry in entries for row in entry.rows()]
-    fits, _, _ = fit_rows(rows)
+    curves = group(rows)
+    fits, _, _ = fit_curves(curves)
     notes = []
     if len(entries) > asked:
         notes.append(
@@ -154,7 +155,7 @@ def _write(typed: str, plan: Plan, read: str | None, asked: int) -> list[str]:
     if read is None or Path(read).resolve() != (Path(typed) / PLAN).resolve():
         writers[PLAN] = text(as_toml(plan))
     try:
-        writers |= pictures("emergence_times", draw([typed], CurveOptions())[0])
+        writers |= pictures("emergence_times", draw(curves, fits))
     except Refusal as refusal:
         notes.append(f"No picture was drawn; 'induction-dynamics plot' would say: {refusal.sentence}")
         for name in PICTURES:  # of fewer points

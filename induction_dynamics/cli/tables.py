@@ -18,7 +18,8 @@ _LONG = 1000  # rows beyond which rich's half a millisecond a row is felt
 _OPTIONS = ("inputs", "query", "rotation", "horizon", "batch_size", "step", "samples", "accuracy", "seed")
 """Of a run, besides N and the model; each is a column where several values of it occur."""
 
-_HEADINGS = {"batch_size": "batch", "embedding_dim": "D"}
+HEADINGS = {"batch_size": "batch", "embedding_dim": "D"}
+"""What columns are called where their own names are too wide."""
 
 _OUTCOMES = {
     "emerged": "emerged",
@@ -124,7 +125,7 @@ def show_lines(title: str, lines: Sequence[str], console: "Console") -> None:
 
 def _table(rows: Sequence[dict[str, Any]]) -> "Table":
     several = _several(rows)
-    own = [_HEADINGS.get(name, name) for name in several]
+    own = [HEADINGS.get(name, name) for name in several]
     # With columns of its own a table has no room for one that can be had from the others.
     scaled = () if several else ("T/N^2",)
     columns = ("N", "model", *own, "measure", "level", "T", *scaled, "outcome")
@@ -177,7 +178,7 @@ def _orders(rows: Sequence[dict[str, Any]]) -> list[str]:
     for row in rows:
         crossing = Emergence(row["measure"], row["threshold"], row["time"], row["outcome"], row["sustained"])
         runs.setdefault(_run(row), []).append(crossing)
-        values = (f"{_HEADINGS.get(name, name)} {_cell(row[name])}" for name in several if row[name] is not None)
+        values = (f"{HEADINGS.get(name, name)} {_cell(row[name])}" for name in several if row[name] is not None)
         named[_run(row)] = ", ".join((row["model"], *values)), row["context_length"]
     seen: dict[tuple[str, float, str], list[int]] = {}
     for run, crossings in runs.items():

@@ -38,7 +38,7 @@ SCHEMA_VERSION = 1
 NOT_COMPUTED = "not_computed"
 """Outcome of a point whose run could not be made, such as for want of memory."""
 
-FAILED = ("solver_failed", "nonfinite", NOT_COMPUTED)
+_FAILED = ("solver_failed", "nonfinite", NOT_COMPUTED)
 """Outcomes of runs that are computed again when that is asked for."""
 
 _APPLICATION = 0x1D9C0DE5  # tells an SQLite file of ours from any other
@@ -110,7 +110,7 @@ class Entry:
     @property
     def failed(self) -> bool:
         """Whether the run failed, or one that was to add to it: computed again when that is asked for."""
-        return self.outcome in FAILED or self.lacking
+        return self.outcome in _FAILED or self.lacking
 
     @property
     def lacking(self) -> bool:
@@ -188,7 +188,7 @@ class Ledger:
     def records(self) -> dict[str, int]:
         """The keys of all runs that are kept, and how many records of each were asked for."""
         with self._complaining():
-            return dict(self._connection.execute("SELECT key, records FROM runs"))
+            return _numbers_of_records(self._connection)
 
     def put(self, entry: Entry, run: Records | None = None, records: int = 0, *, keep_run: bool = False) -> None:
         """Write a point, in the place of what was known of it, in one transaction.
@@ -352,7 +352,7 @@ def read_numbers_of_records(folder: str | os.PathLike[str]) -> dict[str, int]:
         ArgumentError: see `read_ledger`.
     """
     with _readable(folder) as connection:
-        return dict(connection.execute("SELECT key, records FROM runs"))
+        return _numbers_of_records(connection)
 
 
 def read_state(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -465,6 +465,10 @@ def _sound(path: Path, shown: str = "") -> Iterator[sqlite3.Connection]:
         if words != "ok":
             raise ArgumentError("folder", shown, f"one whose {FILE} is a whole ledger ({words.splitlines()[0]})")
         yield connection
+
+
+def _numbers_of_records(connection: sqlite3.Connection) -> dict[str, int]:
+    return dict(connection.execute("SELECT key, records FROM runs"))
 
 
 def _entries(connection: sqlite3.Connection) -> Iterator[tuple[str, Entry]]:
