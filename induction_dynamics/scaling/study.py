@@ -334,6 +334,9 @@ class _Driver:
                     future = done.get(timeout=_BEAT)
                     lost += self._take(future, futures.pop(future))
         except KeyboardInterrupt:
+            # first, lest more is begun while what is finished is written
+            for future in futures:
+                future.cancel()
             while not done.empty():
                 future = done.get()
                 self._take(future, futures.pop(future))
