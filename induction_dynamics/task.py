@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from induction_dynamics.errors import ArgumentError
+from induction_dynamics.frames import haar_frames, haar_unitary_frames
 
 INPUTS = ("orthonormal", "isotropic")
 QUERIES = ("last", "uniform")
@@ -180,15 +181,22 @@ class Sequences(NamedTuple):
 
 
 def sample_sequences(
-    task: Task, key: PRNGKeyArray, batch_size: int, dtype: jnp.dtype | type = jnp.float32
+    task: Task, key: PRNGKeyArray, batch_size: int, dtype: jnp.dtype | type = jnp.float32, shared: int = 1
 ) -> Sequences:
-    """Draw independent sequences of the task.
+    """Draw sequences of the task, independent unless they share frames.
 
     Args:
         task: which task.
         key: jax random key (`jax.random.key`).
         batch_size: B, number of sequences.
-        dtype: floating type of the vectors.
+        dtype: floating type of the vectors, float32 or float64.
+        shared: of orthonormal inputs, the number of consecutive sequences that are made of one frame, its vectors in
+            random order and with random signs (positions: phases). Each sequence has the law of the task by itself,
+            so that means over sequences are unbiased; those that share are not independent. Isotropic inputs, which
+            cost less, are always independent.
+
+    Raises:
+        ArgumentError: `shared` is below 1.
 
     Example:
         >>> import jax
@@ -200,11 +208,13 @@ def sample_sequences(
         >>> bool((sequences.tokens[0, -1] == sequences.tokens[0, 2 * q]).all())  # the query repeats item q
         True
     """
+    if shared < 1:
+        raise ArgumentError("shared", shared, "a whole number, at least 1")
     key_tokens, key_positions, key_query = jax.random.split(key, 3)
     pairs, dim = task.context_length, task.embedding_dim
     if task.inputs == "orthonormal":
-        tokens = _haar_frame(key_tokens, batch_size, 2 * pairs, dim, dtype)
-        base = _haar_unitary_frame(key_positions, batch_size, pairs + 1, dim // 2, dtype)
+        tokens = haar_frames(key_tokens, batch_size, 2 * pairs, dim, dtype, shared)
+        base = haar_unitary_frames(key_positions, batch_size, pairs + 1, dim // 2, dtype, shared)
     else:
         scale = jnp.asarray(1 / math.sqrt(dim), dtype)
         tokens = scale * jax.random.normal(key_tokens, (batch_size, 2 * pairs, dim), dtype)
@@ -235,27 +245,3 @@ def rotate(vectors: Float[Array, "*batch dim"], rotation: float) -> Float[Array,
 
 def _token_of_pair(tokens: Float[Array, "batch length dim"], place: Int[Array, " batch"]) -> Float[Array, "batch dim"]:
     return jnp.take_along_axis(tokens, place[:, None, None], axis=1)[:, 0]
-
-
-def _haar_frame(
-    key: PRNGKeyArray, batch: int, count: int, dim: int, dtype: jnp.dtype | type
-) -> Float[Array, "batch {count} {dim}"]:
-    """Rows: Haar-random orthonormal frames of `count` vectors in R^dim."""
-    frame, triangle = jnp.linalg.qr(jax.random.normal(key, (batch, dim, count), dtype))
-    return jnp.swapaxes(_fix_phase(frame, triangle), 1, 2)
-
-
-def _haar_unitary_frame(
-    key: PRNGKeyArray, batch: int, count: int, half: int, dtype: jnp.dtype | type
-) -> Float[Array, "batch {count} 2*{half}"]:
-    """Rows: Haar-random unitary frames of `count` vectors z in C^half, written as [Re z; Im z]."""
-    complex_dtype = jnp.complex128 if jnp.dtype(dtype) == jnp.float64 else jnp.complex64
-    frame, triangle = jnp.linalg.qr(jax.random.normal(key, (batch, half, count), complex_dtype))
-    rows = jnp.swapaxes(_fix_phase(frame, triangle), 1, 2)
-    return jnp.concatenate([rows.real, rows.imag], axis=-1)
-
-
-def _fix_phase(frame: Shaped[Array, "batch dim count"], triangle: Shaped[Array, "batch count count"]):
-    """Multiply each column by the phase of R's diagonal, without which the Q of a QR factorisation is not Haar."""
-    diagonal = jnp.diagonal(triangle, axis1=-2, axis2=-1)
-    return frame * jnp.sign(diagonal)[:, None, :]

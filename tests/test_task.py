@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from induction_dynamics import task as task_module
+from experiments.benchmarks.frame_draws import rival_sequences
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.task import Task, sample_sequences
 
@@ -174,10 +174,9 @@ def standard_errors_off(moments):
     return off
 
 
-def frame_moments(key):
+def frame_moments(sequences):
     """Moments of Haar frames, tokens in R^D and positions z in C^{D/2}, with their exact values."""
     pairs, dim = 3, 8
-    sequences = sample_sequences(Task(pairs, dim), key, SAMPLES, jnp.float64)
     real = np.asarray(sequences.tokens[:, :-1])
     base = np.asarray(sequences.positions[:, ::2])
     half = dim // 2
@@ -196,13 +195,16 @@ def frame_moments(key):
     }
 
 
-def test_orthonormal_frames_are_haar(key):
-    assert max(standard_errors_off(frame_moments(key)).values()) < 4
+@pytest.mark.parametrize("shared", [1, 1000])
+def test_orthonormal_frames_are_haar(shared, key):
+    # of groups that share a frame, one sequence each
+    draw = jax.vmap(lambda key: sample_sequences(Task(3, 8), key, min(shared, 3), jnp.float64, shared))
+    sequences = jax.tree.map(lambda leaf: leaf[:, -1], draw(jax.random.split(key, SAMPLES)))
+    assert max(standard_errors_off(frame_moments(sequences)).values()) < 4
 
 
-def test_frames_without_the_phase_correction_are_not_haar(key, monkeypatch):
-    monkeypatch.setattr(task_module, "_fix_phase", lambda frame, triangle: frame)
-    off = standard_errors_off(frame_moments(key))
+def test_frames_without_the_phase_correction_are_not_haar(key):
+    off = standard_errors_off(frame_moments(rival_sequences(Task(3, 8), key, SAMPLES, jnp.float64, corrected=False)))
     assert min(off["real diagonal"], off["complex diagonal"]) > 20
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from experiments.benchmarks.frame_draws import qr_frames, qr_unitary_frames
 from induction_dynamics import task as task_module
 from induction_dynamics.gram_matrices import sample_gram_matrices
 from induction_dynamics.pseudo_parameters import lift, metric, project
@@ -36,7 +37,8 @@ def inputs(request):
 @pytest.fixture
 def wrong_frames(monkeypatch):
     """Orthonormal frames as the QR factorisation leaves them."""
-    monkeypatch.setattr(task_module, "_fix_phase", lambda frame, triangle: frame)
+    monkeypatch.setattr(task_module, "haar_frames", functools.partial(qr_frames, corrected=False))
+    monkeypatch.setattr(task_module, "haar_unitary_frames", functools.partial(qr_unitary_frames, corrected=False))
     chunk_gradients.cache_clear()
     yield
     chunk_gradients.cache_clear()
