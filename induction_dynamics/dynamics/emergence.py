@@ -240,7 +240,10 @@ def _first_crossings(
             return evaluate(values[index], fraction)
 
         ends = before / degree, (before + 1) / degree
-        times[row, column] = evaluate(records, elementwise.find_root(at, ends, args=(np.arange(len(row)),)).x)
+        found = evaluate(records, elementwise.find_root(at, ends, args=(np.arange(len(row)),)).x)
+        # Rounding must not move a crossing out of its interval, which has no length where a run jumps.
+        last = after[row, column]
+        times[row, column] = np.clip(found, time[row, last - 1], time[row, last])
     end = np.array([run.time[-1] for run in runs])[:, None]
     window = times + 0.01 * (end - time[:, :1])
     following = (time[:, :, None] > times[:, None]) & (time[:, :, None] <= np.minimum(window, end)[:, None])

@@ -1,7 +1,11 @@
 """Gradient flow of a reduced loss, and what flow time is."""
 
-from collections.abc import Mapping, Sequence
+import functools
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +13,8 @@ from jaxtyping import Float
 
 from induction_dynamics.dynamics.collocation import STAGES
 from induction_dynamics.dynamics.emergence import check_target
+from induction_dynamics.dynamics.holds import Hold, check_holds
+from induction_dynamics.dynamics.pieces import Piece, begun, solve_in_pieces
 from induction_dynamics.dynamics.solvers import (
     EXPLICIT_DEGREE,
     Run,
@@ -82,6 +88,7 @@ def solve_flow(
     horizon: float = 12.0,
     start: Mapping[str, float] | None = None,
     active: Sequence[str] | None = None,
+    hold: Sequence[Hold] = (),
     stop: Sequence[tuple[str, float]] = (),
     samples: int = 2048,
     seed: int = 0,
@@ -102,8 +109,13 @@ def solve_flow(
         horizon: flow time at which the run is given up, in units of N^2.
         start: coordinates that do not start from zero, and their values.
         active: coordinates that move; all others are held at their start. By default those of the model.
+        hold: interventions, with `since` in flow time; one at or after the horizon does nothing. From then on the
+            coordinate is constant, and those left, m, follow dtheta_m/dt = -(G_mm)^-1 d loss/d theta_m. Where it has
+            another value before, it alone jumps: a group of records without length, by which a threshold on the way is
+            crossed at `since`. One with `since` 0 is a start, and the run has no jump.
         stop: measures and thresholds, as in `emergence.crossing_targets`; the run ends with the first step after which
-            all of them are beyond their thresholds. (One that has fallen back by then keeps the run going.)
+            all of them are beyond their thresholds. (One that has fallen back by then keeps the run going.) A jump is
+            such a step; fractions of the loss are always those of the loss at t = 0.
         samples: number of Gram matrices in the loss (isotropic inputs only).
         seed: of the Gram matrices (isotropic inputs only).
         accuracy: relative error of emergence times at thresholds from 0.01 to 0.99 that the solver aims at. (With
@@ -132,6 +144,7 @@ def solve_flow(
         horizon=horizon,
         start=start,
         active=active,
+        hold=hold,
         stop=stop,
         samples=samples,
         seed=seed,
@@ -146,6 +159,7 @@ def solve_flows(
     horizon: float = 12.0,
     start: Mapping[str, float] | None = None,
     active: Sequence[str] | None = None,
+    hold: Sequence[Hold] = (),
     stop: Sequence[tuple[str, float]] = (),
     samples: int = 2048,
     seed: int = 0,
@@ -162,6 +176,7 @@ def solve_flows(
         horizon: in units of each task's own N^2.
         start: the same for all.
         active: the same for all.
+        hold: the same for all, `since` in flow time; a task with a hold that begins after t = 0 is solved by itself.
         stop: the same for all.
         samples: the same for all.
         seed: the same for all.
@@ -174,45 +189,103 @@ def solve_flows(
     require_float64("Reduced flows need")
     names = tuple(active) if active is not None else ACTIVE.get(model, ())
     _check(tasks, model, horizon, names, start or {}, accuracy)
+    holds = check_holds(hold, ACTIVE[model])
     for target in stop:
         check_target(*target)
     closed = has_closed_form(tasks[0], model)
     if closed and len({number_of_places(task, model) for task in tasks}) > 1:
         raise ArgumentError("tasks", "several sizes", "alike in `reduced.loss.number_of_places`")
-    levels = levels_of(stop)
+    given = np.array([(start or {}).get(name, 0.0) for name in COORDINATES], float)
+    state, held = begun(holds, 0.0, given)
+    asked = bool(start) or any(one.since == 0 and one.value is not None for one in holds)
+    whole = Piece(horizon, state if asked else None, held, levels_of(stop))
+    setting = _Setting(
+        names=frozenset(names) - held,
+        closed=closed,
+        horizon=horizon,
+        accuracy=accuracy,
+        loss_of=functools.cache(lambda task: reduced_loss(task, model, samples=samples, seed=seed)),
+    )
+    scales = [float(task.context_length) ** 2 for task in tasks]
+    apart = [any(0 < one.since < horizon * scale for one in holds) for scale in scales]
+    together = [task for task, alone in zip(tasks, apart, strict=True) if not alone]
+    solved = iter(_solve(setting, together, whole) if together else ())
+    return [
+        _solve_alone(setting, task, whole, holds, scale) if alone else next(solved)
+        for task, scale, alone in zip(tasks, scales, apart, strict=True)
+    ]
+
+
+class _Setting(NamedTuple):
+    """What all runs and all their pieces share.
+
+    Args:
+        names: coordinates that move at first.
+        closed: whether the loss is in closed form.
+        horizon: of the runs, in units of N^2.
+        accuracy: see `solve_flow`.
+        loss_of: the loss on a task, made once.
+    """
+
+    names: frozenset[str]
+    closed: bool
+    horizon: float
+    accuracy: float
+    loss_of: Callable[[Task], ReducedLoss]
+
+
+def _solve_alone(setting: _Setting, task: Task, whole: Piece, holds: Sequence[Hold], scale: float) -> Trajectory:
+    """A run with holds that begin on its way."""
+    loss = eqx.filter_jit(setting.loss_of(task))
+    return solve_in_pieces(
+        lambda piece: _solve(setting, [task], piece)[0],
+        lambda theta: float(loss(jnp.asarray(theta))),
+        holds,
+        whole,
+        scale,
+    )
+
+
+def _solve(setting: _Setting, tasks: Sequence[Task], piece: Piece) -> list[Trajectory]:
+    """A piece of several runs side by side, the circuit with the query last by its own form if it starts from zero."""
+    names = setting.names - piece.held
     runs: dict[int, Trajectory] = {}
-    if closed and tasks[0].query == "last" and not start and set(names) == set(CIRCUIT):
+    if setting.closed and tasks[0].query == "last" and piece.start is None and names == set(CIRCUIT):
         # But for a single pair, which has no earlier token, so that alpha_3 has no gradient.
         several = [place for place, task in enumerate(tasks) if task.context_length > 1]
-        followed = follow([tasks[place] for place in several], horizon, levels, accuracy)
+        followed = follow([tasks[place] for place in several], piece.horizon, piece.levels, setting.accuracy)
         runs.update(zip(several, followed, strict=True))
     others = [place for place in range(len(tasks)) if place not in runs]
     if others:
-        left = [tasks[place] for place in others]
-        losses = [reduced_loss(task, model, samples=samples, seed=seed) for task in left]
-        run = Run(
-            loss=jax.tree.map(lambda *leaves: jnp.stack(leaves), *losses),
-            horizon=jnp.asarray([horizon * float(task.context_length) ** 2 for task in left]),
-            start=jnp.asarray([(start or {}).get(name, 0.0) for name in COORDINATES]),
-            directions=jnp.asarray(_directions(losses[0], left[0].rotation, names)),
-            levels=levels,
-        )
-        runs.update(zip(others, _solve(run, left, closed, horizon, accuracy), strict=True))
+        runs.update(zip(others, _integrate(setting, [tasks[place] for place in others], piece, names), strict=True))
     return [runs[place] for place in range(len(tasks))]
 
 
-def _solve(run: Run, tasks: Sequence[Task], closed: bool, horizon: float, accuracy: float) -> list[Trajectory]:
-    """By collocation what is in closed form, or too long for explicit steps."""
-    steps = min(horizon * max(task.context_length for task in tasks) ** 2 + 1024, _EXPLICIT_STEPS + 1)
-    if closed or steps > _EXPLICIT_STEPS:
-        nodes = collocate(run, jnp.asarray(_TIGHTER["collocation"] * accuracy), _IMPLICIT_STEPS)
+def _integrate(setting: _Setting, tasks: Sequence[Task], piece: Piece, names: frozenset[str]) -> list[Trajectory]:
+    """By collocation what is in closed form, or too long for explicit steps; all pieces of a run by the same."""
+    losses = [setting.loss_of(task) for task in tasks]
+    directions = _directions(losses[0], tasks[0].rotation, names)
+    moving = max(directions.shape[1], 1)
+    # Pieces in which less moves have columns of zeros, so that one program, compiled once, solves them all.
+    width = max(_directions(losses[0], tasks[0].rotation, setting.names).shape[1], 1)
+    run = Run(
+        loss=jax.tree.map(lambda *leaves: jnp.stack(leaves), *losses),
+        horizon=jnp.asarray([piece.horizon * float(task.context_length) ** 2 for task in tasks]),
+        start=jnp.zeros(len(COORDINATES)) if piece.start is None else jnp.asarray(piece.start),
+        directions=jnp.asarray(np.pad(directions, ((0, 0), (0, width - directions.shape[1])))),
+        levels=piece.levels,
+    )
+    steps = min(setting.horizon * max(task.context_length for task in tasks) ** 2 + 1024, _EXPLICIT_STEPS + 1)
+    if setting.closed or steps > _EXPLICIT_STEPS:
+        nodes = collocate(run, jnp.asarray(_TIGHTER["collocation"] * setting.accuracy), _IMPLICIT_STEPS)
         return trajectories(run.loss, nodes, STAGES)
     kind = "sampled" if tasks[0].inputs == "isotropic" else "explicit"
-    nodes = march(run, jnp.asarray(_TIGHTER[kind] * accuracy), power_of_two(int(steps)))
-    return trajectories(run.loss, nodes, EXPLICIT_DEGREE)
+    # Explicit steps have a mean square of errors, in which zeros count.
+    tolerance = _TIGHTER[kind] * setting.accuracy * math.sqrt(moving / width)
+    return trajectories(run.loss, march(run, jnp.asarray(tolerance), power_of_two(int(steps))), EXPLICIT_DEGREE)
 
 
-def _directions(loss: ReducedLoss, rotation: float, names: Sequence[str]) -> Float[np.ndarray, "19 moving"]:
+def _directions(loss: ReducedLoss, rotation: float, names: Collection[str]) -> Float[np.ndarray, "19 moving"]:
     """B with B B^T = G^-1 on the coordinates that move; at right angles no more than the loss can tell apart."""
     moving = sorted(COORDINATES.index(name) for name in set(names))
     gram = metric(rotation)[np.ix_(moving, moving)]

@@ -18,6 +18,9 @@ OUTCOMES: dict[str, str] = {
 }
 """How a run, or the search for one crossing, can end, each with its sentence."""
 
+TIME_UNITS = ("flow", "steps")
+"""What the time of a run is counted in: flow time, or the steps of an optimizer that has none."""
+
 
 def check_horizon(horizon: float) -> None:
     """Refuse a time at which no run can end.
@@ -41,16 +44,18 @@ class Trajectory:
     flow has the degree of its solver's steps; a trained model has degree 1, a record before each step.
 
     Args:
-        time: t, flow time of each record, from 0, never falling (it may stand still where a step is below rounding).
+        time: t, flow time of each record (see `time_unit`), from 0, never falling (it may stand still where a step is
+            below rounding, or where a coordinate jumps).
         coordinates: theta, in the order of `pseudo_parameters.COORDINATES`.
         loss: the population loss of a reduced model; the loss on each step's own batch of a trained one.
         off_subspace: ||W - sum_k theta_k B_k|| / ||W||; zero for a reduced model.
         outcome: how the run ended, a key of `OUTCOMES`.
         degree: of the polynomial between records.
         weights: of the last record of a trained model; None for a reduced one, and where they became infinite.
+        time_unit: `flow`, or `steps` where there is no flow time: t then counts the steps of an optimizer.
 
     Raises:
-        ValueError: an unknown outcome, or a number of records that is not 1 plus a multiple of the degree.
+        ValueError: an unknown outcome or unit, or a number of records that is not 1 plus a multiple of the degree.
 
     Example:
         >>> import numpy as np
@@ -70,8 +75,11 @@ class Trajectory:
     outcome: str
     degree: int = 1
     weights: Weights | None = None
+    time_unit: str = "flow"
 
     def __post_init__(self):
+        if self.time_unit not in TIME_UNITS:
+            raise ValueError(f"time_unit must be one of {', '.join(TIME_UNITS)}; got {self.time_unit!r}.")
         if self.outcome not in OUTCOMES:
             raise ValueError(f"outcome must be one of {', '.join(OUTCOMES)}; got {self.outcome!r}.")
         if (len(self.time) - 1) % self.degree:
