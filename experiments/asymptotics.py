@@ -18,7 +18,8 @@ from induction_dynamics.plotting.asymptotics import plot_asymptotics
 from induction_dynamics.scaling.laws import local_log_slopes
 from induction_dynamics.scaling.limits import MEASURES, asymptotic_law
 from induction_dynamics.scaling.plan import log_spaced
-from induction_dynamics.scaling.sweep import Point, Row, sweep
+from induction_dynamics.scaling.points import Point, Row
+from induction_dynamics.scaling.sweep import sweep
 from induction_dynamics.task import Task
 
 AROUND_THE_PLATEAU = (0.4, 0.5, 0.7)

@@ -18,7 +18,7 @@ from induction_dynamics.plotting.attention import plot_attention
 from induction_dynamics.plotting.weights import plot_weights
 from induction_dynamics.pseudo_parameters import COORDINATES, project
 from induction_dynamics.task import Sequences, Task, sample_sequences, split_seed
-from induction_dynamics.training.gradient_descent import train
+from induction_dynamics.training.train import train
 from induction_dynamics.transformer.disentangled import Weights, forward, zero_weights
 from induction_dynamics.weights_files import MATRICES
 

@@ -14,7 +14,8 @@ from induction_dynamics.cli.document import build, fit_rows
 from induction_dynamics.cli.progress import progress
 from induction_dynamics.plotting.emergence_times import plot_emergence_times
 from induction_dynamics.provenance import versions
-from induction_dynamics.scaling.sweep import Point, sweep
+from induction_dynamics.scaling.points import Point
+from induction_dynamics.scaling.sweep import sweep
 from induction_dynamics.task import Task
 
 MEASURES = ("gamma_3", "beta_2", "alpha_3", "loss")

@@ -15,7 +15,8 @@ from induction_dynamics.cli.progress import progress
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting.coordinates_at_rest import plot_coordinates_at_rest
 from induction_dynamics.pseudo_parameters import COORDINATES
-from induction_dynamics.scaling.sweep import Point, run_points
+from induction_dynamics.scaling.points import Point
+from induction_dynamics.scaling.sweep import run_points
 from induction_dynamics.task import Task
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from induction_dynamics.dynamics.emergence import emergence_times as emergence_times
     from induction_dynamics.dynamics.flow import flow_time_of_steps as flow_time_of_steps
     from induction_dynamics.dynamics.flow import solve_flow as solve_flow
+    from induction_dynamics.dynamics.holds import Hold as Hold
     from induction_dynamics.dynamics.trajectory import Trajectory as Trajectory
     from induction_dynamics.errors import ArgumentError as ArgumentError
     from induction_dynamics.plotting.asymptotics import plot_asymptotics as plot_asymptotics
@@ -33,15 +34,19 @@ if TYPE_CHECKING:
     from induction_dynamics.scaling.laws import local_exponents as local_exponents
     from induction_dynamics.scaling.limits import asymptotic_law as asymptotic_law
     from induction_dynamics.scaling.plan import Grid as Grid
+    from induction_dynamics.scaling.points import Point as Point
     from induction_dynamics.scaling.study import SweepResult as SweepResult
     from induction_dynamics.scaling.study import run_sweep as run_sweep
-    from induction_dynamics.scaling.sweep import Point as Point
     from induction_dynamics.scaling.sweep import sweep as sweep
     from induction_dynamics.task import Task as Task
     from induction_dynamics.task import sample_sequences as sample_sequences
     from induction_dynamics.training.comparison import Comparison as Comparison
     from induction_dynamics.training.comparison import compare as compare
-    from induction_dynamics.training.gradient_descent import train as train
+    from induction_dynamics.training.optimizers import Optimizer as Optimizer
+    from induction_dynamics.training.saving import Checkpoints as Checkpoints
+    from induction_dynamics.training.starts import Start as Start
+    from induction_dynamics.training.train import train as train
+    from induction_dynamics.training.train import train_seeds as train_seeds
     from induction_dynamics.transformer.disentangled import Weights as Weights
     from induction_dynamics.transformer.disentangled import forward as forward
     from induction_dynamics.weights_files import load_weights as load_weights
@@ -53,10 +58,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "ArgumentError": "errors",
     "COORDINATES": "pseudo_parameters",
+    "Checkpoints": "training.saving",
     "Comparison": "training.comparison",
     "Emergence": "dynamics.emergence",
     "Grid": "scaling.plan",
-    "Point": "scaling.sweep",
+    "Hold": "dynamics.holds",
+    "Optimizer": "training.optimizers",
+    "Point": "scaling.points",
+    "Start": "training.starts",
     "SweepResult": "scaling.study",
     "Task": "task",
     "Trajectory": "dynamics.trajectory",
@@ -90,7 +99,8 @@ _HOMES = {
     "save_weights": "weights_files",
     "solve_flow": "dynamics.flow",
     "sweep": "scaling.sweep",
-    "train": "training.gradient_descent",
+    "train": "training.train",
+    "train_seeds": "training.train",
 }
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from induction_dynamics.cli.compare_tables import show_comparison
 from induction_dynamics.cli.compile_cache import keep_programs
-from induction_dynamics.cli.computing import enough_memory, make_point, make_task, use_device
+from induction_dynamics.cli.computing import enough_memory, intervention, make_point, make_task, use_device
 from induction_dynamics.cli.document import as_csv, as_json, build, configuration
 from induction_dynamics.cli.folder import CONFIG, claimed, pictures, text, write_all
 from induction_dynamics.cli.options import CompareOptions
@@ -46,6 +46,7 @@ def run(options: CompareOptions) -> None:
                 step=options.run.step,
                 samples=options.run.samples,
                 accuracy=options.run.accuracy,
+                **intervention(options.intervention),
                 on_progress=on_progress,
             )
         document = _document(comparison, options, config)
@@ -68,13 +69,15 @@ def _document(comparison: "Comparison", options: CompareOptions, config: dict[st
 def _emergence(comparison: "Comparison", options: CompareOptions) -> list[dict[str, Any]]:
     """Emergence times of every run, in the rows that the other commands answer with."""
     from induction_dynamics.dynamics.emergence import emergence_times
-    from induction_dynamics.scaling.sweep import Row
+    from induction_dynamics.scaling.points import Row
 
     runs: dict[Any, Any] = {}
+    more = intervention(options.intervention)
     for model, trajectories in (("subspace", comparison.reduced), ("full", comparison.trained)):
         for seed, trajectory in zip(comparison.seeds, trajectories, strict=True):
             # where nothing is random, the points of all seeds are one
-            runs.setdefault(make_point(comparison.task, model, options.horizon, options.run, seed), trajectory)
+            point = make_point(comparison.task, model, options.horizon, options.run, seed, **more)
+            runs.setdefault(point, trajectory)
     rows = [row for point, run in runs.items() for row in Row.of(point, emergence_times(run))]
     return [dataclasses.asdict(row) for row in rows]
 

@@ -4,16 +4,25 @@ import contextlib
 import importlib.metadata
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from induction_dynamics.cli.compile_cache import keep_programs
-from induction_dynamics.cli.options import Options, RunOptions, TaskOptions
+from induction_dynamics.cli.options import (
+    InterventionOptions,
+    Options,
+    RunOptions,
+    TaskOptions,
+    TrainOptions,
+    TrainStartOptions,
+)
 from induction_dynamics.cli.progress import progress
 from induction_dynamics.cli.refusal import FAILED, Refusal
+from induction_dynamics.cli.training_kinds import coordinates_of
+from induction_dynamics.errors import ArgumentError
 
 if TYPE_CHECKING:
     from induction_dynamics.dynamics.trajectory import Trajectory
-    from induction_dynamics.scaling.sweep import Point, Row
+    from induction_dynamics.scaling.points import Point, Row
     from induction_dynamics.task import Task
 
 # A GPU's platform is called cuda or rocm, so jax has to look for it by itself.
@@ -86,22 +95,68 @@ def make_points(context_lengths: Sequence[int], models: Sequence[str], options: 
     """
     run = options.run
     tasks = [make_task(length, options.task) for length in context_lengths]
-    return [make_point(task, model, options.emergence.horizon, run, run.seed) for model in models for task in tasks]
+    more = intervention(options.intervention)
+    if isinstance(options, TrainOptions):
+        more |= training(options)
+    return [
+        make_point(task, model, options.emergence.horizon, run, run.seed, **more) for model in models for task in tasks
+    ]
 
 
-def make_point(task: "Task", model: str, horizon: float, run: RunOptions, seed: int) -> "Point":
+def make_point(task: "Task", model: str, horizon: float, run: RunOptions, seed: int, **more: Any) -> "Point":
     """One run, with those options alone that bear on its model.
 
     Raises:
         ArgumentError: a value that the model does not take.
     """
-    from induction_dynamics.scaling.sweep import Point
+    from induction_dynamics.scaling.points import Point
 
-    return Point(task, model, horizon, seed, run.batch_size, run.step, run.samples, run.accuracy)
+    return Point(task, model, horizon, seed, run.batch_size, run.step, run.samples, run.accuracy, **more)
+
+
+def intervention(options: InterventionOptions) -> dict[str, Any]:
+    """Where a run starts and what is held, as `Point` takes it.
+
+    Raises:
+        ArgumentError: a coordinate is named twice.
+    """
+    from induction_dynamics.dynamics.holds import Hold
+    from induction_dynamics.training.starts import Start
+
+    scale: Any = 0.0
+    if isinstance(options, TrainStartOptions) and options.start_scale:
+        scale = options.start_scale
+        if len(scale) not in (1, 3):
+            raise ArgumentError("start_scale", " ".join(f"{x:g}" for x in scale), "one number, or three")
+    start = Start(scale, coordinates_of(options.start))
+    return {"start": start, "hold": tuple(map(Hold.read, options.hold))}
+
+
+def training(options: TrainOptions) -> dict[str, Any]:
+    """How the full model is trained, as `Point` takes it.
+
+    Raises:
+        ArgumentError: an option that the optimizer does not take, or lacks.
+    """
+    from induction_dynamics.training.optimizers import Optimizer
+
+    given = {name: value for name, value in vars(options.optimizer).items() if name not in ("optimizer", "steps")}
+    given["nesterov"] = given["nesterov"] or None
+    data = options.data
+    return {
+        "optimizer": Optimizer(options.optimizer.optimizer, **given),
+        "steps": options.optimizer.steps,
+        "sequences": data.sequences or None,
+        "shared_frames": data.shared_frames,
+        "dtype": data.dtype,
+    }
 
 
 def compute(
-    points: "Sequence[Point]", options: Options, on_run: "Callable[[Trajectory], None] | None" = None
+    points: "Sequence[Point]",
+    options: Options,
+    on_run: "Callable[[Trajectory], None] | None" = None,
+    **more: Any,
 ) -> "list[Row]":
     """Emergence times of all points, with a progress bar where somebody can see it.
 
@@ -109,6 +164,7 @@ def compute(
         points: what to run.
         options: what is asked of it.
         on_run: called with each run as it is done.
+        **more: further arguments of `sweep`.
 
     Raises:
         ArgumentError: a value that a model does not take.
@@ -126,6 +182,7 @@ def compute(
             loss_fractions=asked.loss_fractions,
             on_progress=on_progress,
             on_run=on_run,
+            **more,
         )
 
 

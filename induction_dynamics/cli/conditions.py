@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from induction_dynamics.cli.options import MEASURES, MODELS
 from induction_dynamics.cli.parsing import nearest
+from induction_dynamics.cli.training_kinds import HELD, OPTIMIZER
 from induction_dynamics.cli.values import Kind, choice, listed, path, real, visible, whole
 
 Value = str | int | float | None
@@ -27,8 +28,16 @@ _KINDS: Mapping[str, Kind[str] | Kind[int] | Kind[float]] = {
     "samples": _COUNT,
     "horizon": _NUMBER,
     "accuracy": _NUMBER,
+    "optimizer": OPTIMIZER,
+    "learning_rate": _NUMBER,
+    "steps": _COUNT,
+    "sequences": _COUNT,
+    "start": path("WORDS", "words such as scale=0.1 or gamma_3=0.5"),
+    "hold": HELD,
+    "training": path("WORDS", "words such as momentum=0.5"),
 }
-_WITHOUT = ("seed", "batch_size", "step", "samples", "accuracy")
+_WITH = ("study", "model", "inputs", "query", "rotation", "embedding_dim", "measure", "threshold")
+_WITHOUT = tuple(column for column in _KINDS if column not in _WITH)
 
 COLUMNS = tuple(_KINDS)
 """What can tell curves apart, as `scaling.curves.LABELS` has it."""

@@ -12,12 +12,13 @@ from induction_dynamics.cli.options import AnyOptions
 from induction_dynamics.provenance import versions
 
 if TYPE_CHECKING:
-    from induction_dynamics.scaling.sweep import Row
+    from induction_dynamics.scaling.points import Row
 
 SCHEMA_VERSION = 1
 
-# Where an answer goes and how it is shown is not part of what was computed.
-_LEFT_OUT = ("output", "save_weights", "json", "quiet")
+# Where an answer goes and how it is shown is not part of what was computed, nor is how often it was interrupted.
+_LEFT_OUT = ("output", "save_weights", "json", "quiet", "checkpoint_every", "keep", "resume")
+_LEFT_OUT += ("coordinator", "processes", "process")
 
 
 def configuration(options: AnyOptions, device_kind: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from induction_dynamics.cli.tables import lengths, new_console, new_table, show_
 
 if TYPE_CHECKING:
     from induction_dynamics.cli.plans import Plan
-    from induction_dynamics.scaling.sweep import Point
+    from induction_dynamics.scaling.points import Point
 
 
 def show_dry_run(plan: "Plan", points: "Sequence[Point]", options: SweepOptions) -> None:
@@ -24,15 +24,11 @@ def show_dry_run(plan: "Plan", points: "Sequence[Point]", options: SweepOptions)
         ArgumentError: a measure or a threshold that is none.
     """
     from induction_dynamics.dynamics.emergence import crossing_targets
-    from induction_dynamics.scaling.ledger import (
-        FILE,
-        configuration_of,
-        point_order,
-        read_ledger,
-        read_numbers_of_records,
-    )
-    from induction_dynamics.scaling.plan import duration, estimate, seconds_of
+    from induction_dynamics.scaling.keys import configuration_of, point_order
+    from induction_dynamics.scaling.ledger import FILE, read_ledger, read_numbers_of_records
+    from induction_dynamics.scaling.plan import estimate, seconds_of
     from induction_dynamics.scaling.study import is_there
+    from induction_dynamics.training.pace import duration
 
     targets = crossing_targets(plan.measures, plan.thresholds, plan.loss_fractions)
     points = sorted(dict.fromkeys(points), key=point_order)
@@ -58,9 +54,10 @@ def show_dry_run(plan: "Plan", points: "Sequence[Point]", options: SweepOptions)
     for group in _groups(points).values():
         first, missing = group[0], [point for point in group if point not in there]
         words = lengths([point.task.context_length for point in group])
-        about = duration(sum(seconds_of(point, targets) for point in missing))
+        about = duration(sum((seconds_of(point, targets) for point in missing), 0.0))
         done = str(len(group) - len(missing))
-        table.add_row(first.model, first.task.inputs, first.task.query, str(len(group)), words, about, done)
+        model = first.model if first.optimizer is None else f"{first.model}, {first.optimizer.name}"
+        table.add_row(model, first.task.inputs, first.task.query, str(len(group)), words, about, done)
     show_table(table, new_console())
     if not options.answer.quiet:
         left = len(points) - len(there & set(points))
@@ -73,5 +70,6 @@ def show_dry_run(plan: "Plan", points: "Sequence[Point]", options: SweepOptions)
 def _groups(points: "Sequence[Point]") -> "dict[Any, list[Point]]":
     found: dict[Any, list[Point]] = {}
     for point in points:
-        found.setdefault((point.model, point.task.inputs, point.task.query), []).append(point)
+        optimizer = point.optimizer and point.optimizer.name
+        found.setdefault((point.model, optimizer, point.task.inputs, point.task.query), []).append(point)
     return found

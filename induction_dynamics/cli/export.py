@@ -50,7 +50,7 @@ kept: run_time, run_loss, run_off_subspace and run_coordinates. To open it:
 
 A .csv file has a line for each emergence time, empty where there is no value.
 N counts item-label pairs: the sequence has 2N + 1 tokens. Times are flow time:
-for gradient descent, learning rate x steps / D.
+for gradient descent, learning rate x steps / D; for other optimizers, steps.
 
 Example:
 

@@ -11,7 +11,15 @@ from induction_dynamics.cli.document import as_json, build, versions
 from induction_dynamics.cli.folder_options import FitOptions
 from induction_dynamics.cli.parsing import Command
 from induction_dynamics.cli.studies import read_curves
-from induction_dynamics.cli.tables import HEADINGS, new_console, new_table, show_lines, show_table
+from induction_dynamics.cli.tables import (
+    HEADINGS,
+    in_lines,
+    new_console,
+    new_table,
+    show_lines,
+    show_table,
+    time_in_words,
+)
 from induction_dynamics.cli.values import visible
 
 if TYPE_CHECKING:
@@ -68,7 +76,7 @@ def _show(
     varying = [name for name in curves[0].labels if len({curve.labels[name] for curve in curves}) > 1]
     if not options.quiet:
         print(_in_common(rows, curves, varying, console.width))
-        print("N item-label pairs: a sequence of 2N + 1 tokens; T: flow time at emergence")
+        print(time_in_words(rows))
         print("\n" if fits else "", end="")
     if fits or options.quiet:
         show_table(_table(by_curve, varying, console.width), console)
@@ -93,20 +101,19 @@ def _labels(fit: Fit) -> list[Any]:
 
 def _in_common(rows: Sequence[dict[str, Any]], curves: "Sequence[Curve]", varying: Sequence[str], width: int) -> str:
     """All that the table does not say, but for what the notes say was pooled; in lines that part no phrase."""
-    from induction_dynamics.scaling.curves import LABELS, phrase, value_of
+    from induction_dynamics.scaling.curves import LABELS, is_usual, phrase, value_of
 
     pooled = {name for curve in curves for name in curve.pooled}
     parts = []
     for name in LABELS:
         values = [value for value in dict.fromkeys(value_of(row, name) for row in rows) if value is not None]
-        if name in varying or name in pooled or not values:
+        if name in varying or name in pooled or all(is_usual(name, value) for value in values):
             continue
         if name == "seed" and len(values) > 1:
             parts.append(f"{len(values)} seeds")
         else:
             parts.append(" or ".join(phrase(name, value) for value in values))
-    whole = ", ".join(visible(part).replace(" ", "\0") for part in parts)
-    return textwrap.fill(whole, width).replace("\0", " ")
+    return in_lines([visible(part) for part in parts], width)
 
 
 def _table(by_curve: Sequence[Sequence[Fit]], varying: Sequence[str], width: int) -> "Table":
@@ -174,7 +181,7 @@ together; rows of several folders make several. --by says otherwise, and
 not emerged, or whose run failed, is counted and not fitted.
 
 N counts item-label pairs: the sequence has 2N + 1 tokens. Times are flow time:
-for gradient descent, learning rate x steps / D.
+for gradient descent, learning rate x steps / D; for other optimizers, steps.
 
 Example:
 

@@ -6,7 +6,23 @@ from typing import Annotated
 
 import tyro
 
-from induction_dynamics.cli.values import choice, one, path, real, several, whole
+from induction_dynamics.cli.training_kinds import (
+    ABOVE_ZERO,
+    AT_LEAST_ZERO,
+    BELOW_ONE,
+    COORDINATE_VALUE,
+    DTYPE,
+    HOLD_WORD,
+    LEARNING_RATE,
+    OPTIMIZER,
+    SCALE,
+    SCHEDULE,
+    SEQUENCES,
+    SHARED,
+    STEPS,
+    WARMUP,
+)
+from induction_dynamics.cli.values import Kind, choice, one, path, real, several, whole
 
 LARGEST_CONTEXT_LENGTH = 10**12
 REDUCED_MODELS = ("circuit", "subspace")
@@ -36,6 +52,12 @@ _TIME = real("T", "a finite flow time, at least 0 and at most 1e100", lambda x: 
 FOLDER = path("DIR", "the path of a folder")
 _WEIGHTS = path("FILE", "the path of a file of weights, or of a folder of them")
 _NEW_FILE = path("FILE", "the path of a new file")
+_START_FILE = path("FILE", "the path of a file of weights")
+_EVERY = whole("K", "a whole number of steps", 1, 2**31 - 2**16)
+_KEEP = whole("K", "a whole number of states", 1, 10**6)
+_DEVICES = whole("K", "a whole number of devices", 1, 10**6)
+_PROCESSES = whole("K", "a whole number of processes", 1, 10**6)
+_PROCESS = whole("I", "the number of a process, counted from 0", 0, 10**6)
 MEASURE = choice(MEASURES, "one of alpha_1 .. alpha_3, beta_1 .. beta_12, gamma_1 .. gamma_4 or loss", "NAME")
 _REDUCED = choice(REDUCED_MODELS, "circuit or subspace ('induction-dynamics train' runs the full model)")
 
@@ -109,6 +131,129 @@ class SeededRunOptions(RunOptions):
 
 
 @dataclasses.dataclass(frozen=True)
+class InterventionOptions:
+    """Where a run starts, and what is held.
+
+    Args:
+        start: coordinates that do not start from 0, such as gamma_3=0.5.
+        hold: coordinates that are held from a flow time on, NAME[=VALUE][@TIME]: by default at the value that they
+            have then, and from the start on. In steps where there is no flow time.
+    """
+
+    start: Annotated[tuple[str, ...], several(COORDINATE_VALUE, repeats=True), default("all 0")] = ()
+    hold: Annotated[tuple[str, ...], several(HOLD_WORD, repeats=True), default("none")] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainStartOptions(InterventionOptions):
+    """Where training starts, and what is held.
+
+    Args:
+        start_scale: of a random part of the weights, whose entries have the standard deviation SCALE / sqrt(D); one
+            for all, or one for each of W1, W2 and W3.
+        start_weights: .npz or .safetensors file of the weights to start from, in the place of the other two.
+    """
+
+    start_scale: Annotated[tuple[float, ...], several(SCALE, repeats=True), default("0")] = ()
+    start_weights: Annotated[str | None, one(_START_FILE), default("none")] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerOptions:
+    """How gradients become updates. All but gd, gradient descent, have no flow time: their times are steps.
+
+    Args:
+        optimizer: gd takes none of the options that follow, and the others --learning-rate and --steps at least.
+        learning_rate: the largest of the run, of the full weights.
+        steps: after which the run is given up; --horizon is of gd.
+        momentum: of sgd.
+        nesterov: momentum that looks ahead (sgd).
+        b1: of adam and adamw, as are the next two.
+        b2: decay of the mean of squares.
+        eps: added to its root.
+        weight_decay: times the weights: decoupled for adamw, else added to the gradient.
+        clip: largest norm of the gradient, to which a larger one is scaled.
+        schedule: of the learning rate after the warmup; cosine and linear fall to 0 at the run's end.
+        warmup: steps in which the learning rate rises from 0.
+    """
+
+    optimizer: Annotated[str, one(OPTIMIZER)] = "gd"
+    learning_rate: Annotated[float | None, one(LEARNING_RATE), default("none")] = None
+    steps: Annotated[int | None, one(STEPS), default("none")] = None
+    momentum: Annotated[float | None, one(BELOW_ONE), default("0.9")] = None
+    nesterov: bool = False
+    b1: Annotated[float | None, one(BELOW_ONE), default("0.9")] = None
+    b2: Annotated[float | None, one(BELOW_ONE), default("0.999")] = None
+    eps: Annotated[float | None, one(ABOVE_ZERO), default("1e-08")] = None
+    weight_decay: Annotated[float | None, one(AT_LEAST_ZERO), default("0, adamw: 0.0001")] = None
+    clip: Annotated[float | None, one(ABOVE_ZERO), default("none")] = None
+    schedule: Annotated[str | None, one(SCHEDULE), default("constant")] = None
+    warmup: Annotated[int | None, one(WARMUP), default("0")] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class DataOptions:
+    """What each step sees.
+
+    Args:
+        sequences: size of a fixed set, of which each step takes --batch-size distinct ones; 0 for fresh ones.
+        shared_frames: sequences that share one random frame of orthonormal inputs, rows permuted and signed: faster,
+            and noisier.
+        dtype: of weights and data.
+        record_every: steps between two records; emergence is found by straight lines between them.
+    """
+
+    sequences: Annotated[int, one(SEQUENCES)] = 0
+    shared_frames: Annotated[int, one(SHARED)] = 1
+    dtype: Annotated[str, one(DTYPE)] = "float32"
+    record_every: Annotated[int, one(_EVERY)] = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointOptions:
+    """What is kept of the run, and going on after an interruption.
+
+    Args:
+        output: folder for train.json, rows.csv, records.npz, weights.npz, config.json and a figure.
+        checkpoint_every: steps between two savings of the state, in --output; it takes the extra 'checkpoints'.
+        keep: how many of the latest states are kept.
+        resume: go on from the latest state in --output, to the same numbers.
+    """
+
+    output: Annotated[str | None, one(FOLDER), default("none")] = None
+    checkpoint_every: Annotated[int | None, one(_EVERY), default("never")] = None
+    keep: Annotated[int, one(_KEEP)] = 2
+    resume: bool = False
+
+
+def _address(word: str) -> str:
+    host, colon, port = word.rpartition(":")
+    if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+        raise ValueError(_ADDRESS.allowed)
+    return word
+
+
+_ADDRESS = Kind("HOST:PORT", _address, "an address, HOST:PORT")
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceOptions:
+    """Several devices, among which each batch is shared: the same run to rounding.
+
+    Args:
+        devices: how many.
+        coordinator: address of process 0, where the same command runs in several processes, alike but for --process.
+        processes: how many they are.
+        process: which of them this one is; process 0 answers and writes.
+    """
+
+    devices: Annotated[int | None, one(_DEVICES), default("1, or all that the processes have")] = None
+    coordinator: Annotated[str | None, one(_ADDRESS), default("none")] = None
+    processes: Annotated[int | None, one(_PROCESSES), default("none")] = None
+    process: Annotated[int | None, one(_PROCESS), default("none")] = None
+
+
+@dataclasses.dataclass(frozen=True)
 class AnswerOptions:
     """Where it is computed, and how it is answered.
 
@@ -136,6 +281,7 @@ class SimulateOptions:
     model: Annotated[str, one(_REDUCED)] = "subspace"
     task: TaskOptions = TaskOptions()
     emergence: EmergenceOptions = EmergenceOptions()
+    intervention: InterventionOptions = InterventionOptions()
     run: SeededRunOptions = SeededRunOptions()
     answer: AnswerOptions = AnswerOptions()
 
@@ -156,6 +302,11 @@ class TrainOptions:
     task: TaskOptions = TaskOptions()
     emergence: EmergenceOptions = EmergenceOptions()
     run: SeededRunOptions = SeededRunOptions()
+    optimizer: OptimizerOptions = OptimizerOptions()
+    data: DataOptions = DataOptions()
+    intervention: TrainStartOptions = TrainStartOptions()
+    checkpoints: CheckpointOptions = CheckpointOptions()
+    devices: DeviceOptions = DeviceOptions()
     answer: AnswerOptions = AnswerOptions()
 
 
@@ -203,6 +354,7 @@ class CompareOptions:
     output: Annotated[str | None, one(FOLDER), default("none")] = None
     task: TaskOptions = TaskOptions()
     run: RunOptions = RunOptions()
+    intervention: InterventionOptions = InterventionOptions()
     answer: AnswerOptions = AnswerOptions()
 
 

@@ -51,7 +51,8 @@ class Plan:
         for grid in grids:
             if grid["embedding_dim"] == [0]:
                 del grid["embedding_dim"]
-        return asked | {GRID: grids}
+        # what has no value is left to the optimizer
+        return asked | {GRID: [{name: values for name, values in grid.items() if values} for grid in grids]}
 
 
 def plan_of(options: PlanOptions) -> Plan:
@@ -132,8 +133,12 @@ def _grid(options: PlanOptions) -> "Grid":
     from induction_dynamics.scaling.plan import Grid
 
     emergence = {"horizon": options.emergence.horizon}
-    values = {"model": options.model, **vars(options.task), **vars(options.run), **emergence}
+    values = {"model": options.model, **vars(options.task), **vars(options.run), **emergence, **vars(options.training)}
     given = {name: value for name, value in values.items() if value is not None}
+    needy = [name for name in given.get("optimizer", ()) if name != "gd"]
+    lacking = [name for name in ("learning_rate", "steps") if name not in given]
+    if needy and lacking and "full" in given.get("model", ()):
+        raise Refusal(f"--{lacking[0].replace('_', '-')} is missing: the optimizer {needy[0]} takes it.")
     return Grid(tuple(_context_lengths(options)), **given)
 
 
@@ -213,7 +218,8 @@ def check_alone(options: PlanOptions, typed: str) -> None:
     Raises:
         Refusal: one is given.
     """
-    values = {**vars(options), **vars(options.task), **vars(options.emergence), **vars(options.run)}
+    tables = (options, options.task, options.emergence, options.run, options.training)
+    values = {name: value for table in tables for name, value in vars(table).items()}
     renamed = {"first": "from", "last": "to"}
     for name, value in values.items():
         if value is not None and not dataclasses.is_dataclass(value):

@@ -63,13 +63,17 @@ def draw(curves: "Sequence[Curve]", fits: Sequence[dict[str, Any]]) -> "Figure":
         fits: the laws fitted to them.
 
     Raises:
-        Refusal: there are too many panels.
+        Refusal: there are too many panels, or both flow times and steps.
     """
     from induction_dynamics.plotting.emergence_times import plot_emergence_times
     from induction_dynamics.scaling.curves import SERIES, describe_pooled
 
     apart = [name for name in curves[0].labels if name not in SERIES]
     labelled = [{**row, **curve.labels} for curve in curves for row in curve.rows]
+    steps = {row["optimizer"]: None for row in labelled if row["time_unit"] != "flow"}
+    if steps and any(row["time_unit"] == "flow" for row in labelled):
+        told = f"some in flow time and some in steps (optimizer {', '.join(steps)})"
+        raise Refusal(f"--where must leave times in one unit; got {told}.")
     _check_panels(labelled, ["inputs", "query", *apart])
     return plot_emergence_times(labelled, fits, apart=apart, note=" ".join(describe_pooled(curves)))
 
@@ -112,7 +116,7 @@ that differs, such as the batch size or the folder, has panels of its own; what
 --by leaves out is pooled, which the picture says. --where picks rows.
 
 N counts item-label pairs: the sequence has 2N + 1 tokens. Times are flow time:
-for gradient descent, learning rate x steps / D.
+for gradient descent, learning rate x steps / D; for other optimizers, steps.
 
 Example:
 

@@ -2,34 +2,24 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from induction_dynamics.cli.computing import compute, make_points, use_device
 from induction_dynamics.cli.document import as_json, build, configuration
-from induction_dynamics.cli.options import SimulateOptions, TrainOptions
+from induction_dynamics.cli.options import SimulateOptions
 from induction_dynamics.cli.parsing import Command
 from induction_dynamics.cli.tables import show
 
-if TYPE_CHECKING:
-    from induction_dynamics.dynamics.trajectory import Trajectory
 
-
-def answer(
-    name: str, options: SimulateOptions | TrainOptions, keep: "Callable[[Trajectory], str] | None" = None
-) -> None:
+def run(options: SimulateOptions) -> None:
     """Compute one point and print its rows.
 
-    Args:
-        name: the command, for the document.
-        options: its options.
-        keep: called with the run before anything is printed; returns a note.
+    Raises:
+        ArgumentError: a value that the task or the model does not take.
     """
-    notes: list[str] = []
     points = make_points([options.context_length], [options.model], options)
     device_kind = use_device(options.answer.device)
-    rows = compute(points, options, None if keep is None else lambda run: notes.append(keep(run)))
-    document = build(name, configuration(options, device_kind), list(map(dataclasses.asdict, rows)), notes=notes)
+    rows = compute(points, options)
+    document = build("simulate", configuration(options, device_kind), list(map(dataclasses.asdict, rows)))
     if options.answer.json:
         sys.stdout.write(as_json(document))
     else:
@@ -49,7 +39,8 @@ for gradient descent, learning rate x steps / D.
 
 Example:
 
-  induction-dynamics simulate --context-length 8 --model circuit""",
+  induction-dynamics simulate --context-length 8 --model circuit
+  induction-dynamics simulate --context-length 8 --hold gamma_4=0""",
     options=SimulateOptions,
-    run=lambda options: answer("simulate", options),
+    run=run,
 )

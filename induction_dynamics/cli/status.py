@@ -55,7 +55,7 @@ def _failures(reasons: list[str]) -> str:
 
 
 def _lines(document: dict[str, Any]) -> list[str]:
-    from induction_dynamics.scaling.plan import duration
+    from induction_dynamics.training.pace import duration
 
     driver, ended = document["driver"], document["ended"]
     if document["running"]:

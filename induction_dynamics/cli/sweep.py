@@ -184,7 +184,7 @@ other option of the task, the model and the training; and three laws fitted to
 each curve: T = c N^p, T = N^2 (c + d/N) and T = N^2 / (a ln N + b).
 
 N counts item-label pairs: the sequence has 2N + 1 tokens. Times are flow time:
-for gradient descent, learning rate x steps / D.
+for gradient descent, learning rate x steps / D; for other optimizers, steps.
 
 Each point is kept in the folder's ledger.sqlite as soon as it is done: a sweep
 that was stopped or killed goes on where it was, and one with further values

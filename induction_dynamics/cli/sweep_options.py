@@ -25,6 +25,22 @@ from induction_dynamics.cli.options import (
     AnswerOptions,
     default,
 )
+from induction_dynamics.cli.training_kinds import (
+    ABOVE_ZERO,
+    AT_LEAST_ZERO,
+    BELOW_ONE,
+    DTYPE,
+    HOLDS,
+    LEARNING_RATE,
+    OPTIMIZER,
+    SCALE,
+    SCHEDULE,
+    SEQUENCES,
+    SHARED,
+    STARTS,
+    STEPS,
+    WARMUP,
+)
 from induction_dynamics.cli.values import choice, one, path, several, whole
 
 _PER_DECADE = whole("K", "a whole number of points", 1, 10**4)
@@ -79,7 +95,7 @@ class SweepRunOptions:
 
     Args:
         batch_size: sequences per training step (full).
-        step: flow time per training step: the learning rate is step x D (full).
+        step: flow time per training step: the learning rate is step x D (full, by gd).
         samples: Gram matrices in the loss (circuit and subspace on isotropic inputs).
         accuracy: relative error of emergence times that the solver aims at (circuit and subspace).
         seed: seed of all that is random; the same seed gives the same numbers.
@@ -90,6 +106,51 @@ class SweepRunOptions:
     samples: Annotated[tuple[int, ...] | None, several(COUNT), default("2048")] = None
     accuracy: Annotated[tuple[float, ...] | None, several(ACCURACY), default("1e-07")] = None
     seed: Annotated[tuple[int, ...] | None, several(SEED), default("0")] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepTrainingOptions:
+    """How the full model is trained; what an optimizer does not take makes no further points.
+
+    Start and hold are for reduced flows too.
+
+    Args:
+        optimizer: gd is gradient descent, the only one that has flow time; the others are told in steps.
+        learning_rate: largest learning rate (all but gd, which need it).
+        momentum: of sgd.
+        b1: decay of the mean of the gradient (adam, adamw).
+        b2: decay of the mean of its square (adam, adamw).
+        eps: added to the root of that mean (adam, adamw).
+        weight_decay: of the weights (all but gd).
+        clip: largest norm of the gradient, to which a larger one is scaled (all but gd).
+        schedule: of the learning rate after its warmup (all but gd).
+        warmup: steps in which the learning rate rises from 0 (all but gd).
+        steps: number after which a run is given up (all but gd, which need it).
+        start_scale: scale of random weights at the start.
+        start: coordinates at the start: NAME=VALUE, several joined by commas, or none.
+        sequences: number of sequences in a fixed set that batches are drawn from; 0 for fresh ones at every step.
+        shared_frames: sequences of a batch that share tokens and positions.
+        dtype: floating type of the training.
+        hold: coordinates held at a value from a time on: NAME[=VALUE][@TIME], several joined by commas, or none.
+    """
+
+    optimizer: Annotated[tuple[str, ...] | None, several(OPTIMIZER), default("gd")] = None
+    learning_rate: Annotated[tuple[float, ...] | None, several(LEARNING_RATE), default("none")] = None
+    momentum: Annotated[tuple[float, ...] | None, several(BELOW_ONE), default("0.9")] = None
+    b1: Annotated[tuple[float, ...] | None, several(BELOW_ONE), default("0.9")] = None
+    b2: Annotated[tuple[float, ...] | None, several(BELOW_ONE), default("0.999")] = None
+    eps: Annotated[tuple[float, ...] | None, several(ABOVE_ZERO), default("1e-08")] = None
+    weight_decay: Annotated[tuple[float, ...] | None, several(AT_LEAST_ZERO), default("0, of adamw 0.0001")] = None
+    clip: Annotated[tuple[float, ...] | None, several(ABOVE_ZERO), default("none")] = None
+    schedule: Annotated[tuple[str, ...] | None, several(SCHEDULE), default("constant")] = None
+    warmup: Annotated[tuple[int, ...] | None, several(WARMUP), default("0")] = None
+    steps: Annotated[tuple[int, ...] | None, several(STEPS), default("none")] = None
+    start_scale: Annotated[tuple[float, ...] | None, several(SCALE), default("0")] = None
+    start: Annotated[tuple[str, ...] | None, several(STARTS), default("none")] = None
+    sequences: Annotated[tuple[int, ...] | None, several(SEQUENCES), default("0")] = None
+    shared_frames: Annotated[tuple[int, ...] | None, several(SHARED), default("1")] = None
+    dtype: Annotated[tuple[str, ...] | None, several(DTYPE), default("float32")] = None
+    hold: Annotated[tuple[str, ...] | None, several(HOLDS), default("none")] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +174,7 @@ class PlanOptions:
     task: SweepTaskOptions = SweepTaskOptions()
     emergence: SweepEmergenceOptions = SweepEmergenceOptions()
     run: SweepRunOptions = SweepRunOptions()
+    training: SweepTrainingOptions = SweepTrainingOptions()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,10 +15,11 @@ quadratic is T = N^2 (c + d/N), quadratic_log is T = N^2/(a ln N + b)"""
 
 _LONG = 1000  # rows beyond which rich's half a millisecond a row is felt
 
-_OPTIONS = ("inputs", "query", "rotation", "horizon", "batch_size", "step", "samples", "accuracy", "seed")
+_TRAINING = ("optimizer", "learning_rate", "steps", "sequences", "start", "hold", "training")
+_OPTIONS = ("inputs", "query", "rotation", "horizon", "batch_size", "step", "samples", "accuracy", *_TRAINING, "seed")
 """Of a run, besides N and the model; each is a column where several values of it occur."""
 
-HEADINGS = {"batch_size": "batch", "embedding_dim": "D"}
+HEADINGS = {"batch_size": "batch", "embedding_dim": "D", "learning_rate": "rate"}
 """What columns are called where their own names are too wide."""
 
 _OUTCOMES = {
@@ -46,8 +47,10 @@ def show(document: dict[str, Any], words: Sequence[str] = (), quiet: bool = Fals
             "query": f"query {first['query']}",
             "rotation": f"rotation {first['rotation']:g} degrees",
         }
-        print(", ".join(words for name, words in common.items() if name not in several) or "several tasks")
-        print("N item-label pairs: a sequence of 2N + 1 tokens; T: flow time at emergence\n")
+        told = [words for name, words in common.items() if name not in several] or ["several tasks"]
+        told += _unusual(rows, several)
+        print(in_lines(told, console.width))
+        print(f"{time_in_words(rows)}\n")
     show_table(_table(rows), console)
     if quiet:
         return
@@ -57,6 +60,24 @@ def show(document: dict[str, Any], words: Sequence[str] = (), quiet: bool = Fals
         ("Notes", document["notes"]),
     ):
         show_lines(title, lines, console)
+
+
+def time_in_words(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What N and T are, in lines of at most 80 characters.
+
+    Args:
+        rows: emergence times.
+    """
+    units = {row.get("time_unit") for row in rows}
+    words = "training steps at emergence" if units == {"steps"} else "flow time at emergence"
+    more = ",\nor training steps where the optimizer is not gd" if len(units) > 1 else ""
+    return f"N item-label pairs: a sequence of 2N + 1 tokens; T: {words}{more}"
+
+
+def in_lines(phrases: Sequence[str], width: int) -> str:
+    """Phrases between commas, in lines that part none of them."""
+    whole = ", ".join(phrase.replace(" ", "\0") for phrase in phrases)
+    return textwrap.fill(whole, width, break_long_words=False, break_on_hyphens=False).replace("\0", " ")
 
 
 def new_console() -> "Console":
@@ -99,12 +120,13 @@ def show_table(table: "Table", console: "Console") -> None:
     for column in table.columns:
         cells = [column.header, *column.cells] if column.no_wrap else [column.header]
         column.min_width = max(cell_len(str(cell)) for cell in cells)
-    if len(table.rows) <= _LONG or not all(column.no_wrap for column in table.columns):
-        console.print(table, crop=False)
+    whole = all(column.no_wrap for column in table.columns)
+    if len(table.rows) <= _LONG or not whole:
+        _print(table, console, whole)
         return
     head = new_table((), ())
     head.columns = [column.copy() for column in table.columns]
-    console.print(head, crop=False)
+    _print(head, console, whole)
     padded = []
     for column in table.columns:
         spaces = [" " * ((column.min_width or 0) - cell_len(str(cell))) for cell in column.cells]
@@ -113,6 +135,17 @@ def show_table(table: "Table", console: "Console") -> None:
     for row, cells in zip(table.rows, zip(*padded, strict=True), strict=True):
         line = "  ".join(cells)
         print(line, " " * len(line), sep="\n") if row.end_section else print(line)
+
+
+def _print(table: "Table", console: "Console", whole: bool) -> None:
+    """Print a table, if it is to be whole on a console that is wide enough: rich leaves out narrow columns else."""
+    width = console.width
+    if whole:
+        console.width = max(width, sum((column.min_width or 0) + 2 for column in table.columns))
+    try:
+        console.print(table, crop=False)
+    finally:
+        console.width = width
 
 
 def show_lines(title: str, lines: Sequence[str], console: "Console") -> None:
@@ -127,9 +160,9 @@ def _table(rows: Sequence[dict[str, Any]]) -> "Table":
     several = _several(rows)
     own = [HEADINGS.get(name, name) for name in several]
     # With columns of its own a table has no room for one that can be had from the others.
-    scaled = () if several else ("T/N^2",)
+    scaled = () if several or any(row["time_unit"] != "flow" for row in rows) else ("T/N^2",)
     columns = ("N", "model", *own, "measure", "level", "T", *scaled, "outcome")
-    words = ("model", "inputs", "query", "measure", "outcome")
+    words = ("model", "inputs", "query", "measure", "outcome", "optimizer", "start", "hold", "training")
     table = new_table(columns, [column for column in columns if column not in words])
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         time, length = row["time"], row["context_length"]
@@ -149,15 +182,31 @@ def _table(rows: Sequence[dict[str, Any]]) -> "Table":
 
 def _outcome(row: dict[str, Any]) -> str:
     outcome: str = row["outcome"]
-    words = f"not by {row['horizon']:g} N^2" if outcome == "horizon_reached" else _OUTCOMES.get(outcome, outcome)
+    words = _OUTCOMES.get(outcome, outcome)
+    if outcome == "horizon_reached":
+        words = f"not by {row['steps']} steps" if row["horizon"] is None else f"not by {row['horizon']:g} N^2"
     return f"{words}, not held" if row["sustained"] is False else words
 
 
 def _several(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Options of which the rows have several values, each where it has an effect."""
-    found = [name for name in _OPTIONS if len({row[name] for row in rows} - {None}) > 1]
+    from induction_dynamics.scaling.curves import value_of
+
+    found = [name for name in _OPTIONS if len({value_of(row, name) for row in rows} - {None}) > 1]
     widths = {(row["inputs"], row["context_length"], row["embedding_dim"]) for row in rows}
     return [*found, *(["embedding_dim"] if len(widths) > len({width[:2] for width in widths}) else [])]
+
+
+def _unusual(rows: Sequence[dict[str, Any]], several: Sequence[str]) -> list[str]:
+    """How all was trained or begun, in words, where it is not by default and no column tells it."""
+    from induction_dynamics.scaling.curves import is_usual, phrase, value_of
+
+    found = []
+    for name in _TRAINING:
+        values = {value_of(row, name) for row in rows} - {None}
+        if name not in several:
+            found += [phrase(name, value) for value in values if not is_usual(name, value)]
+    return found
 
 
 def _cell(value: object) -> str:
@@ -165,7 +214,7 @@ def _cell(value: object) -> str:
 
 
 def _run(row: dict[str, Any]) -> tuple[Any, ...]:
-    return row["model"], row["context_length"], row["embedding_dim"], *(row[name] for name in _OPTIONS)
+    return row["model"], row["context_length"], row["embedding_dim"], *(row.get(name) for name in _OPTIONS)
 
 
 def _orders(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -1,55 +1,360 @@
 """`induction-dynamics train`: the full model, trained at one context length."""
 
+import contextlib
+import dataclasses
+import hashlib
+import os
+import sys
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from induction_dynamics.cli.options import TrainOptions
+from induction_dynamics.cli.computing import compute, make_points, use_device
+from induction_dynamics.cli.document import as_csv, as_json, build, configuration
+from induction_dynamics.cli.folder import CONFIG, claimed, pictures, text, write_all
+from induction_dynamics.cli.options import CheckpointOptions, DeviceOptions, TrainOptions
 from induction_dynamics.cli.parsing import Command
 from induction_dynamics.cli.refusal import FAILED, Refusal
-from induction_dynamics.cli.simulate import answer
+from induction_dynamics.cli.tables import show
 from induction_dynamics.cli.values import listed, quoted, visible
+from induction_dynamics.errors import ArgumentError
 
 if TYPE_CHECKING:
     from induction_dynamics.dynamics.trajectory import Trajectory
+    from induction_dynamics.scaling.points import Row
+    from induction_dynamics.training.saving import Checkpoints
+    from induction_dynamics.transformer.disentangled import Weights
+
+STATES = "checkpoints"
+"""Folder within the output folder for the states that a run goes on from."""
+
+_PATIENCE = 60  # seconds in which several processes find each other
+
+FILES = ("train.json", "rows.csv", "records.npz", "weights.npz", "train.png", "train.svg")
 
 
 def run(options: TrainOptions) -> None:
-    """Train, save the weights if that is asked for, and print the rows.
+    """Train, save what is asked for, and print the rows.
 
     Raises:
-        Refusal: the weights cannot be saved there, and nothing was computed or written; or, with status 1 and after the
-            rows, they could not be saved in the end.
+        Refusal: options that do not go together, or a place that cannot be written to, and nothing was computed; or,
+            with status 1 and after the rows, the weights could not be saved in the end.
         ArgumentError: a value that the task or the model does not take.
     """
-    typed = options.save_weights
-    if typed is None:
-        answer("train", options)
-        return
-    check_new_file(typed)
-    saved, failure = False, None
-
-    def keep(run: "Trajectory") -> str:
-        from induction_dynamics.weights_files import save_weights
-
-        nonlocal saved, failure
-        if run.weights is None:
-            return f"No weights were saved: the run stopped being finite after flow time {run.time[-1]:g}."
-        try:
-            check_new_file(typed)
-            save_weights(run.weights, typed, rotation=options.task.rotation)
-        except (Refusal, OSError) as error:
-            reason = error.sentence if isinstance(error, Refusal) else f"{error.strerror or error}."
-            failure = f"The weights could not be saved to {quoted(typed)}: {reason}"
-            return failure
-        saved = True
-        return f"The weights saved are those of the run's last record, at flow time {run.time[-1]:g}."
-
-    answer("train", options, keep)
-    if saved and not options.answer.json and not options.answer.quiet:
-        print(f"\nWeights written to {visible(typed)}")
+    check_together(options)
+    if options.save_weights is not None:
+        check_new_file(options.save_weights)
+    points = make_points([options.context_length], [options.model], options)
+    join_processes(options.devices)
+    device_kind = use_device(options.answer.device)
+    answers = not options.devices.process
+    weights = _weights_to_start_from(options)
+    config = configuration(options, device_kind)
+    if options.intervention.start_weights:
+        content = Path(options.intervention.start_weights).read_bytes()
+        config["start_weights_sha256"] = hashlib.sha256(content).hexdigest()
+    notes = []
+    if options.data.record_every > 1:
+        notes.append(f"Recorded every {options.data.record_every} steps: times are found between such records.")
+    runs: list[Trajectory] = []
+    with _folder(options.checkpoints, config) if answers else nullcontext():
+        more = _trainer(options, weights, notes)
+        quiet = dataclasses.replace(options.answer, quiet=options.answer.quiet or not answers)
+        with _answers_alone(options.devices), _together(options.devices):
+            rows = compute(points, dataclasses.replace(options, answer=quiet), runs.append, **more)
+        rows = _named(rows, options)
+        if not answers:
+            return
+        (trained,) = runs
+        failure = _save_weights(trained, options, notes)
+        document = build("train", config, list(map(dataclasses.asdict, rows)), notes=notes)
+        if options.checkpoints.output:
+            write_all(Path(options.checkpoints.output), _writers(trained, document, options))
+    if options.answer.json:
+        sys.stdout.write(as_json(document))
+    else:
+        show(document, quiet=options.answer.quiet)
+        _say_where(trained, options, failure)
     if failure is not None:
         raise Refusal(failure, FAILED)
+
+
+def check_together(options: TrainOptions) -> None:
+    """Refuse options that say nothing without another, or contradict it.
+
+    Raises:
+        Refusal: see above.
+    """
+    saving, start, devices = options.checkpoints, options.intervention, options.devices
+    if saving.checkpoint_every and not saving.output:
+        raise Refusal("--checkpoint-every must come with --output, the folder that states are saved in.")
+    if saving.resume and not (saving.output and saving.checkpoint_every):
+        raise Refusal("--resume must come with --output and --checkpoint-every, as the run that is to go on did.")
+    lacking = [name for name in ("learning_rate", "steps") if getattr(options.optimizer, name) is None]
+    name = options.optimizer.optimizer
+    if name != "gd" and lacking:
+        flag = "--" + lacking[0].replace("_", "-")
+        raise Refusal(f"{flag} is missing: the optimizer {name} takes it.")
+    of_flow = {"--horizon": (options.emergence.horizon, 12.0), "--step": (options.run.step, 0.25)}
+    typed = [flag for flag, (value, usual) in of_flow.items() if value != usual]
+    if name != "gd" and typed:
+        raise Refusal(
+            f"{typed[0]} must be left out with the optimizer {name}, which has no flow time and takes --steps."
+        )
+    if options.data.shared_frames > 1 and options.task.inputs != "orthonormal":
+        raise Refusal("--shared-frames must be left out with isotropic inputs, which have no frames.")
+    if saving.keep != CheckpointOptions().keep and not saving.checkpoint_every:
+        raise Refusal("--keep must come with --checkpoint-every, which says how often states are saved.")
+    if start.start_weights and (start.start or start.start_scale):
+        other = "--start" if start.start else "--start-scale"
+        raise Refusal(f"--start-weights and {other} exclude each other: give a file, or what the weights are made of.")
+    together = {f"--{name}": getattr(devices, name) for name in ("coordinator", "processes", "process")}
+    missing = [name for name, value in together.items() if value is None]
+    if missing and len(missing) < len(together):
+        raise Refusal(f"{missing[0]} is missing: several processes take all of {', '.join(together)}.")
+    if devices.process is not None and devices.processes is not None and devices.process >= devices.processes:
+        raise Refusal(f"--process must be below --processes, which is {devices.processes}; got '{devices.process}'.")
+
+
+def join_processes(options: DeviceOptions) -> None:
+    """Make several processes one computation, if there are any.
+
+    Raises:
+        Refusal: with status 1, if they do not find each other.
+    """
+    if options.coordinator is None:
+        return
+    import jax
+
+    try:
+        jax.distributed.initialize(
+            options.coordinator, options.processes, options.process, initialization_timeout=_PATIENCE
+        )
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise Refusal(f"The processes do not find each other at {options.coordinator}: {reason}", FAILED) from None
+
+
+@contextlib.contextmanager
+def _together(options: DeviceOptions) -> Iterator[None]:
+    """Say in a sentence, within the block, that another process has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        if options.coordinator is None:
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise Refusal(f"The processes have lost each other, as when one of them ends: {reason}", FAILED) from None
+
+
+@contextlib.contextmanager
+def _answers_alone(options: DeviceOptions) -> Iterator[None]:
+    """Send to standard error what libraries of several processes say on standard output of their connections."""
+    if options.coordinator is None:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _folder(options: CheckpointOptions, config: dict[str, Any]) -> contextlib.AbstractContextManager[object]:
+    if options.output is None:
+        return nullcontext()
+    return _claimed(options, config)
+
+
+@contextlib.contextmanager
+def _claimed(options: CheckpointOptions, config: dict[str, Any]) -> Iterator[None]:
+    assert options.output is not None
+    with claimed(options.output, config, (*FILES, STATES)):
+        try:
+            yield
+        except KeyboardInterrupt:
+            if options.checkpoint_every and _has_states(options.output):
+                print("What was saved is kept: the same command with --resume goes on from there.", file=sys.stderr)
+            raise
+
+
+def _has_states(typed: str) -> bool:
+    states = Path(typed) / STATES / "states"
+    return states.is_dir() and any(path.name.isdigit() for path in states.iterdir())
+
+
+def _trainer(options: TrainOptions, weights: "Weights | None", notes: list[str]) -> dict[str, Any]:
+    """How `sweep` is to make the run, where that is not as the point alone says."""
+    from induction_dynamics.training.train import run_training
+
+    devices = devices_of(options.devices, options.answer.device)
+    checkpoints = _checkpoints(options, notes)
+    record_every = options.data.record_every
+    if weights is None and checkpoints is None and len(devices) < 2 and record_every == 1:
+        return {}
+
+    def train_with(settings: Any, seeds: Any, stop: Any, on_progress: Any) -> "list[Trajectory]":
+        changed = {"record_every": record_every} | ({} if weights is None else {"start": weights})
+        settings = dataclasses.replace(settings, **changed)
+        try:
+            return run_training(settings, seeds, stop, devices, checkpoints, on_progress)
+        except ArgumentError as error:
+            if error.argument == "start" and weights is not None:
+                typed = quoted(str(options.intervention.start_weights))
+                raise Refusal(f"--start-weights must be {error.allowed}; got {typed}.") from None
+            if error.argument != "checkpoints":
+                raise
+            allowed = error.allowed.replace("it is resumed", "--resume is given")
+            raise Refusal(f"--output must be {allowed}; got {quoted(str(options.checkpoints.output))}.") from None
+        except OSError as error:
+            if checkpoints is None:
+                raise
+            raise Refusal(f"A state could not be saved ({error.strerror or error}).", FAILED) from None
+
+    return {"train_with": train_with}
+
+
+def devices_of(options: DeviceOptions, kind: str) -> Sequence[Any]:
+    """The devices that share each batch; none is as good as one.
+
+    Args:
+        options: how many.
+        kind: `cpu`, `gpu` or `tpu`.
+
+    Raises:
+        Refusal: there are not as many.
+    """
+    import jax
+
+    if options.devices is None and options.coordinator is None:
+        return ()
+    found = jax.devices(kind)
+    wanted = options.devices or len(found)
+    if wanted > len(found):
+        words = f"at most the number of devices that jax finds, which is {len(found)}"
+        raise Refusal(f"--devices must be {words}; got '{wanted}'.")
+    if options.coordinator is not None and wanted < len(found):
+        raise Refusal(f"--devices must be all of those of several processes, which are {len(found)}; got '{wanted}'.")
+    return found[:wanted]
+
+
+def _checkpoints(options: TrainOptions, notes: list[str]) -> "Checkpoints | None":
+    from induction_dynamics.training.saving import Checkpoints
+
+    saving = options.checkpoints
+    if saving.output is None or saving.checkpoint_every is None:
+        return None
+
+    def tell(sentence: str) -> None:
+        notes.append(sentence)
+        if not (options.answer.quiet or options.devices.process):
+            print(sentence, file=sys.stderr)
+
+    try:
+        return Checkpoints(
+            Path(saving.output) / STATES, saving.checkpoint_every, keep=saving.keep, resume=saving.resume, tell=tell
+        )
+    except ArgumentError as error:
+        raise Refusal(f"--checkpoint-every must be {error.allowed}; got '{saving.checkpoint_every}'.") from None
+
+
+def _weights_to_start_from(options: TrainOptions) -> "Weights | None":
+    from induction_dynamics.weights_files import load_weights, rotation_of_file
+
+    typed = options.intervention.start_weights
+    if typed is None:
+        return None
+    try:
+        rotation_of_file(typed, options.task.rotation)
+        return load_weights(typed)
+    except ArgumentError as error:
+        raise Refusal(f"--start-weights must be {error.allowed}; got {quoted(typed)}.") from None
+
+
+def _named(rows: "list[Row]", options: TrainOptions) -> "list[Row]":
+    """Rows that say which file training started from."""
+    typed = options.intervention.start_weights
+    return rows if typed is None else [dataclasses.replace(row, start=f"weights {Path(typed).name}") for row in rows]
+
+
+def _save_weights(trained: "Trajectory", options: TrainOptions, notes: list[str]) -> str | None:
+    """Save the last weights if that is asked for; a sentence if it cannot be done."""
+    from induction_dynamics.weights_files import save_weights
+
+    typed = options.save_weights
+    if typed is None:
+        return None
+    unit = "flow time" if trained.time_unit == "flow" else "step"
+    if trained.weights is None:
+        notes.append(f"No weights were saved: the run stopped being finite after {unit} {trained.time[-1]:g}.")
+        return None
+    try:
+        check_new_file(typed)
+        save_weights(trained.weights, typed, rotation=options.task.rotation)
+    except (Refusal, OSError) as error:
+        reason = error.sentence if isinstance(error, Refusal) else f"{error.strerror or error}."
+        notes.append(f"The weights could not be saved to {quoted(typed)}: {reason}")
+        return notes[-1]
+    notes.append(f"The weights saved are those of the run's last record, at {unit} {trained.time[-1]:g}.")
+    return None
+
+
+def _writers(
+    trained: "Trajectory", document: dict[str, Any], options: TrainOptions
+) -> dict[str, Callable[[Path], object]]:
+    import numpy as np
+
+    from induction_dynamics.plotting.coordinates import plot_coordinates
+    from induction_dynamics.pseudo_parameters import COORDINATES
+    from induction_dynamics.weights_files import save_weights
+
+    def records(path: Path) -> None:
+        with open(path, "wb") as file:
+            np.savez(
+                file,
+                time=trained.time,
+                time_unit=np.array(trained.time_unit),
+                names=np.array(COORDINATES),
+                coordinates=trained.coordinates,
+                loss=trained.loss,
+                off_subspace=trained.off_subspace,
+            )
+
+    writers: dict[str, Callable[[Path], object]] = {
+        CONFIG: text(as_json(document["config"])),
+        "train.json": text(as_json(document)),
+        "rows.csv": text(as_csv(document["rows"])),
+        "records.npz": records,
+    }
+    if trained.weights is not None:
+        weights = trained.weights
+        writers["weights.npz"] = lambda path: save_weights(weights, path, rotation=options.task.rotation)
+    title = f"Training, N = {options.context_length}, {options.task.inputs} inputs, query {options.task.query}"
+    if options.optimizer.optimizer != "gd":
+        title += f", {options.optimizer.optimizer} at {options.optimizer.learning_rate:g}"
+    figure = plot_coordinates(
+        trained.time,
+        trained.coordinates,
+        trained.loss,
+        context_length=options.context_length,
+        title=title,
+        time_unit=trained.time_unit,
+    )
+    return writers | pictures("train", figure)
+
+
+def _say_where(trained: "Trajectory", options: TrainOptions, failure: str | None) -> None:
+    if options.answer.quiet:
+        return
+    if options.save_weights is not None and trained.weights is not None and failure is None:
+        print(f"\nWeights written to {visible(options.save_weights)}")
+    if options.checkpoints.output:
+        print(f"\nWritten to {visible(options.checkpoints.output)}")
 
 
 def check_new_file(typed: str) -> None:
@@ -86,17 +391,29 @@ COMMAND = Command(
     name="train",
     summary="emergence times of the full model, trained at one context length",
     description="""\
-Trains the full model by gradient descent from zero on fresh sequences, projects
-its weights on the 19 coordinates as it goes, and prints when each coordinate
-crosses its threshold and when the loss has fallen to a fraction of its start.
+Trains the full model, by default by gradient descent from zero on fresh
+sequences, projects its weights on the 19 coordinates as it goes, and prints
+when each coordinate crosses its threshold and when the loss has fallen to a
+fraction of its start.
 
 N counts item-label pairs: the sequence has 2N + 1 tokens. Times are flow time,
-the same as for the reduced models: learning rate x steps / D.
+the same as for the reduced models: learning rate x steps / D. Optimizers other
+than gd have no flow time: their times are steps.
+
+With --output writes train.json, rows.csv, records.npz (time, coordinates, loss
+and off-subspace fraction), weights.npz, config.json and train.png and .svg to a
+folder; with --checkpoint-every also the state of the training now and then. A
+run that was interrupted goes on to the same numbers with --resume.
 
 Example:
 
   induction-dynamics train --context-length 4 --query uniform
-  induction-dynamics train --context-length 4 --save-weights weights.npz""",
+  induction-dynamics train --context-length 4 --save-weights weights.npz
+  induction-dynamics train --context-length 4 --optimizer adam \\
+    --learning-rate 0.003 --steps 2000 --start-scale 0.1
+  induction-dynamics train --context-length 4 --hold beta_2=0@40 --horizon 6
+  induction-dynamics train --context-length 8 --output out/train \\
+    --checkpoint-every 500 --resume""",
     options=TrainOptions,
     run=run,
 )

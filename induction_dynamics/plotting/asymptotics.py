@@ -60,7 +60,7 @@ def plot_asymptotics(rows: Sequence[Row]) -> Figure:
 
     Args:
         rows: emergence times on orthonormal inputs of the models `circuit` and `subspace`: mappings with the keys of
-            `scaling.sweep.Row`, of which `model`, `query`, `measure` (`gamma_3`, `beta_2`, `alpha_3` or `loss`),
+            `scaling.points.Row`, of which `model`, `query`, `measure` (`gamma_3`, `beta_2`, `alpha_3` or `loss`),
             `threshold`, `context_length` and `time` are read. A row whose `time` is None is left out.
 
     Returns:

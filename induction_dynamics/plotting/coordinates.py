@@ -25,11 +25,12 @@ def plot_coordinates(
     highlight: Sequence[str] = CIRCUIT,
     title: str | None = None,
     overlay: tuple[ArrayLike, ArrayLike] | None = None,
+    time_unit: str = "flow",
 ) -> Figure:
     """Draw the coordinates theta_k(t), and below them the loss L(t).
 
     Args:
-        time: t [T], increasing, in flow time.
+        time: t [T], increasing, in flow time (see `time_unit`).
         coordinates: theta [T, 19], in the order of `pseudo_parameters.COORDINATES`.
         loss: L [T]; without it there is no lower panel.
         context_length: N; the axis at the top shows t / N^2.
@@ -38,6 +39,7 @@ def plot_coordinates(
         title: of the whole figure.
         overlay: t [T'] and theta [T', 19] of a second run (gradient training of the full model), drawn dashed in the
             same colours.
+        time_unit: `flow`, or `steps` of a training that has no flow time.
 
     Returns:
         The figure.
@@ -75,7 +77,7 @@ def plot_coordinates(
         if values.shape != t.shape:
             raise ArgumentError("loss", values.shape, f"as long as time {t.shape}")
         draw_loss(panels[1], t, values)
-    style.dress_over_time(panels, times, context_length)
+    style.dress_over_time(panels, times, context_length, time_unit)
     label_coordinates(panels[0], theta[-1], highlight=highlight)
     add_key_of_the_quiet(figure, highlight)
     if overlay is not None:

@@ -16,6 +16,7 @@ from induction_dynamics.scaling.curves import LABELS, SERIES, has_failed, phrase
 from induction_dynamics.scaling.laws import Interval, LawFit
 
 _SHORT = {"quadratic": "$cN^2 + dN$", "quadratic_log": r"$N^2/\ln N$"}
+_UNITS = {"flow": "flow time", "steps": "steps of training"}
 _MANY = 1000  # points of a kind, beyond which they are an image in an .svg: as shapes they take seconds to open
 
 Row = Mapping[str, Any]
@@ -27,15 +28,15 @@ def plot_emergence_times(
     """Draw emergence times T against context length N.
 
     Colour tells the measure, the marker tells the model (open for the full one), the size of the marker the threshold
-    if there are several. A run that ended without an emergence time is a caret at its horizon, T > horizon N^2; one
+    if there are several. A run that ended without an emergence time is a caret at its end, T > horizon N^2; one
     that failed is a cross there. Each fitted series shows its preferred law, or the power law if none is preferred; the
     key shortens N^2 / (a ln N + b) to N^2 / ln N, and always gives the exponent p of the power law. Where points are
     repeated, by seeds for one, a thin line goes through their geometric means; it breaks at an N at which some of them
     have no time.
 
     Args:
-        rows: emergence times: mappings with the keys of `scaling.sweep.Row`, `time` being T in flow time or None and
-            `horizon` in units of N^2.
+        rows: emergence times: mappings with the keys of `scaling.points.Row`, `time` being T in the unit `time_unit`
+            (flow time where there is no such key) or None, and `horizon` in units of N^2.
         fits: mappings with `model`, `inputs`, `query`, `measure`, `threshold` as in the rows, `law`, `parameters`
             (name to `value`, `low`, `high`) and `preferred`: one for each law of each series. A fit without one of the
             first five is of all rows, whatever they have there.
@@ -47,7 +48,7 @@ def plot_emergence_times(
         The figure.
 
     Raises:
-        ArgumentError: there are no rows.
+        ArgumentError: there are no rows, or their times are in several units.
 
     Example:
         >>> common = {"inputs": "orthonormal", "query": "last", "measure": "beta_2", "threshold": 0.5}
@@ -58,6 +59,9 @@ def plot_emergence_times(
     """
     if not rows:
         raise ArgumentError("rows", list(rows), "at least one row")
+    units = list(dict.fromkeys(row.get("time_unit", "flow") for row in rows))
+    if len(units) > 1:
+        raise ArgumentError("rows", " and ".join(units), "with times in one unit")
     queries = list(dict.fromkeys(row["query"] for row in rows))
     measures = sorted({row["measure"] for row in rows}, key=lambda name: (name == "loss", name))
     found = dict.fromkeys(row["model"] for row in rows)
@@ -89,7 +93,7 @@ def plot_emergence_times(
                 )
             axes.set_xlabel("context length N (item-label pairs; 2N + 1 tokens)", fontsize=style.FONT["label"])
             if j == 0:
-                axes.set_ylabel("emergence time T (flow time)", fontsize=style.FONT["label"])
+                axes.set_ylabel(f"emergence time T ({_UNITS[units[0]]})", fontsize=style.FONT["label"])
     for axes in panels.flat[sum(map(len, places)) :]:
         axes.remove()
     style.set_length_ticks(panels[0][0], sorted({row["context_length"] for row in rows}))
@@ -155,7 +159,7 @@ def _draw_points(
         shift = 1.3 ** (places.index((model, measure)) / max(len(places) - 1, 1) - 0.5)
         axes.plot(
             lengths * shift,
-            np.array([row["horizon"] for row in points]) * lengths**2,
+            [_end(row) for row in points],
             marker="x" if gid == "failed" else "^",
             markersize=size,
             markerfacecolor="white",
@@ -164,6 +168,11 @@ def _draw_points(
             zorder=5,
             **common,
         )
+
+
+def _end(row: Row) -> float:
+    """Time at which the run was given up."""
+    return float(row["steps"] if row["horizon"] is None else row["horizon"] * row["context_length"] ** 2)
 
 
 def _draw_means(axes: Axes, rows: Sequence[Row]) -> None:

@@ -121,19 +121,24 @@ def dress(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def dress_over_time(panels: Sequence[Axes], times: Sequence[float], context_length: int) -> None:
+def dress_over_time(
+    panels: Sequence[Axes], times: Sequence[float], context_length: int, time_unit: str = "flow"
+) -> None:
     """Give panels that lie below each other the common look over one flow time, with t / N^2 on an axis at the top.
 
     Args:
         panels: from the top down.
         times: t, of which the smallest and the largest bound the axis.
         context_length: N.
+        time_unit: `flow`, or `steps`, which have no axis at the top.
     """
     first, last = min(times), max(times)
     for axes in panels:
         dress(axes)
         axes.set_xlim(first, last if last > first else first + 1.0)
-    panels[-1].set_xlabel("flow time t", fontsize=FONT["label"])
+    panels[-1].set_xlabel("flow time t" if time_unit == "flow" else "step", fontsize=FONT["label"])
+    if time_unit != "flow":
+        return
     square = float(context_length) ** 2
     top = panels[0].secondary_xaxis(
         "top", functions=(lambda t: np.asarray(t) / square, lambda x: np.asarray(x) * square)

@@ -25,6 +25,13 @@ LABELS = (
     "samples",
     "horizon",
     "accuracy",
+    "optimizer",
+    "learning_rate",
+    "steps",
+    "sequences",
+    "start",
+    "hold",
+    "training",
 )
 """Columns that can tell one curve from another: all that a row is about but for N."""
 
@@ -43,6 +50,20 @@ _PHRASES = {
     "samples": "{} samples",
     "horizon": "horizon {:g} N^2",
     "accuracy": "accuracy {:g}",
+    "optimizer": "optimizer {}",
+    "learning_rate": "learning rate {:g}",
+    "steps": "{} steps",
+    "sequences": "{} fixed sequences",
+    "start": "start {}",
+    "hold": "hold {}",
+    "training": "training {}",
+}
+_NONE = "none"
+_PHRASES_OF_NONE = {
+    "sequences": "fresh sequences",
+    "start": "start zero",
+    "hold": "nothing held",
+    "training": "training as by default",
 }
 
 _MOST_NOTES = 3  # that say the same
@@ -56,7 +77,8 @@ class Curve:
 
     Args:
         labels: what all of its rows have in common, by the columns that were asked for. `embedding_dim` is `2N + 2` or
-            `4N` where D follows N as it does by default, else a number.
+            `4N` where D follows N as it does by default, else a number. `start` and `hold`, and of trained models
+            `sequences` and `training`, are `none` where there is none.
         rows: one for each point, repeats among them.
     """
 
@@ -83,17 +105,31 @@ class Curve:
         """Columns other than the seed that tell no curves apart, yet take several values in this one."""
         names = [name for name in LABELS if name not in (*self.labels, "seed")]
         found = {name: _distinct(value_of(row, name) for row in self.rows) for name in names}
-        return {name: values for name, values in found.items() if len(values) > 1}
+        return {
+            name: values
+            for name, values in found.items()
+            if len(values) > 1 and not all(is_usual(name, value) for value in values)
+        }
 
 
 def value_of(row: Row, name: str) -> Any:
-    """A row's value in a column, of `embedding_dim` as `Curve.labels` has it.
+    """A row's value in a column, as `Curve.labels` has it.
 
     Args:
         row: as `ledger.Entry.rows` gives it.
         name: one of `LABELS`, or `context_length`.
     """
-    return _width(row) if name == "embedding_dim" else row.get(name)
+    return _width(row) if name == "embedding_dim" else _value(row, name)
+
+
+def is_usual(name: str, value: Any) -> bool:
+    """Whether a value goes without saying where there is no other.
+
+    Args:
+        name: of the column.
+        value: as `value_of` gives it.
+    """
+    return value is None or (name in _PHRASES_OF_NONE and value == _NONE) or (name == "optimizer" and value == "gd")
 
 
 def shown(value: Any) -> str:
@@ -102,7 +138,7 @@ def shown(value: Any) -> str:
     Args:
         value: None where there is none.
     """
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return _NONE if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def has_failed(row: Row) -> bool:
@@ -125,7 +161,7 @@ def phrase(name: str, value: Any) -> str:
         >>> phrase("query", "last"), phrase("embedding_dim", "2N + 2"), phrase("rotation", 60.0)
         ('query last', 'D = 2N + 2', 'rotation 60 degrees')
     """
-    return _PHRASES[name].format(value)
+    return _PHRASES_OF_NONE[name] if value == _NONE and name in _PHRASES_OF_NONE else _PHRASES[name].format(value)
 
 
 def select(rows: Sequence[Row], where: Mapping[str, Collection[Any]]) -> list[Row]:
@@ -155,7 +191,7 @@ def group(rows: Sequence[Row], by: Collection[str] | None = None) -> list[Curve]
         The curves, in the order of their first rows; those that differ in nothing but their study stand together.
 
     Raises:
-        ArgumentError: there is no such column.
+        ArgumentError: there is no such column, or with these columns a curve would have flow times and steps.
 
     Example:
         >>> common = {"model": "full", "inputs": "orthonormal", "query": "last", "measure": "loss", "threshold": 0.5}
@@ -181,6 +217,9 @@ def group(rows: Sequence[Row], by: Collection[str] | None = None) -> list[Curve]
     found.sort(key=lambda pair: pair[0])
     together: dict[Hashable, list[Curve]] = {}
     for _, curve in found:
+        if len({row.get("time_unit") for row in curve.rows}) > 1:
+            allowed = "columns that tell flow times from steps, such as optimizer"
+            raise ArgumentError("by", " ".join(names), allowed)
         together.setdefault(tuple(curve.labels[name] for name in names if name != "study"), []).append(curve)
     return [curve for curves in together.values() for curve in curves]
 
@@ -215,7 +254,8 @@ def fit_curves(curves: Sequence[Curve], confidence: float = 0.95) -> tuple[list[
             reason = f"no law fitted, which takes {error.allowed}.{told}{_failures(curve)}"
             unfitted.setdefault(reason, []).append(title)
             continue
-        fits += [curve.labels | _fields(fit) for fit in found]
+        unit = {"time_unit": curve.rows[0].get("time_unit", "flow")}
+        fits += [curve.labels | unit | _fields(fit) for fit in found]
         words.append(f"{title}: {describe_fits(found)}{_failures(curve)}")
     return fits, words, [*_notes(unfitted), *describe_pooled(curves)]
 
@@ -260,8 +300,15 @@ def _alike(rows: Sequence[Row], names: Sequence[str]) -> dict[tuple[Any, ...], l
     """Places of rows that agree in these columns."""
     found: dict[tuple[Any, ...], list[int]] = {}
     for place, row in enumerate(rows):
-        found.setdefault(tuple(row.get(name) for name in names), []).append(place)
+        found.setdefault(tuple(_value(row, name) for name in names), []).append(place)
     return found
+
+
+def _value(row: Row, name: str) -> Any:
+    value = row.get(name)
+    if value is None and name in _PHRASES_OF_NONE and (name in ("start", "hold") or row.get("model") == "full"):
+        return _NONE
+    return value
 
 
 def _by_width(rows: Sequence[Row], places: Sequence[int]) -> dict[str | int, list[int]]:

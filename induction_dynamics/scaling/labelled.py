@@ -22,9 +22,10 @@ from induction_dynamics import __version__
 from induction_dynamics.dynamics.emergence import LOSS, MEASURES
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.pseudo_parameters import COORDINATES
-from induction_dynamics.scaling.ledger import Entry, configuration_of, read_ledger, read_runs
-from induction_dynamics.scaling.sweep import MODELS, Row
+from induction_dynamics.scaling.ledger import Entry, read_ledger, read_runs
+from induction_dynamics.scaling.points import MODELS, Row, columns_of
 from induction_dynamics.task import INPUTS, QUERIES
+from induction_dynamics.training.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
     import xarray
@@ -43,13 +44,26 @@ MOST_CELLS_PER_VALUE = 100
 MOST_REASONS = 5
 LONGEST_REASON = 200
 
-_ORDERS: dict[str, tuple[str, ...]] = {"model": MODELS, "inputs": INPUTS, "query": QUERIES, "measure": MEASURES}
+_ORDERS: dict[str, tuple[str, ...]] = {
+    "model": MODELS,
+    "inputs": INPUTS,
+    "query": QUERIES,
+    "measure": MEASURES,
+    "optimizer": ("", *OPTIMIZERS),
+}
 _ALWAYS = ("model", "inputs", "query", "context_length", "seed")
-_OPTIONS = ("rotation", "embedding_dim", "batch_size", "step", "samples", "horizon", "accuracy")
-_FLOW = {"units": "flow time", "comment": "of gradient descent: learning rate x steps / D"}
+_NUMBERS = ("rotation", "embedding_dim", "batch_size", "step", "samples", "horizon", "accuracy")
+_OPTIONS = (*_NUMBERS, "optimizer", "learning_rate", "steps", "sequences", "start", "hold", "training")
+_WORDS = ("optimizer", "start", "hold", "training")
+_UNITS = {
+    "flow": {"units": "flow time", "comment": "of gradient descent: learning rate x steps / D"},
+    "steps": {"units": "steps", "comment": "of an optimizer that has no flow time"},
+}
+_SEVERAL_UNITS = {"comment": "in flow time (of gradient descent: learning rate x steps / D) or in steps: see time_unit"}
 _NO_EFFECT = "0 where it has no effect"
+_NO_WORDS = "an empty word where it has no effect"
 _ATTRIBUTES: dict[str, dict[str, Any]] = {
-    "model": {"long_name": "model", "comment": "circuit and subspace are reduced flows, full is gradient descent"},
+    "model": {"long_name": "model", "comment": "circuit and subspace are reduced flows, full is trained"},
     "inputs": {"long_name": "law of tokens and position vectors"},
     "query": {"long_name": "which item is queried"},
     "context_length": {"long_name": "N, item-label pairs", "comment": "the sequence has 2N + 1 tokens"},
@@ -59,14 +73,26 @@ _ATTRIBUTES: dict[str, dict[str, Any]] = {
     "batch_size": {"long_name": "sequences per training step", "comment": _NO_EFFECT},
     "step": {"long_name": "flow time per training step", "units": "flow time", "comment": _NO_EFFECT},
     "samples": {"long_name": "Gram matrices in the loss of a reduced flow", "comment": _NO_EFFECT},
-    "horizon": {"long_name": "flow time at which a run is given up", "units": "N^2 of flow time"},
+    "horizon": {
+        "long_name": "flow time at which a run is given up",
+        "units": "N^2 of flow time",
+        "comment": "0 where a run is given up after steps",
+    },
     "accuracy": {"long_name": "relative error of times that the solver aims at", "comment": _NO_EFFECT},
+    "optimizer": {"long_name": "optimizer of the training", "comment": _NO_WORDS},
+    "learning_rate": {"long_name": "largest learning rate of the training", "comment": _NO_EFFECT},
+    "steps": {"long_name": "steps after which a training is given up", "comment": "0 where it is after flow time"},
+    "sequences": {"long_name": "number of sequences in a fixed set", "comment": "0 where all are fresh"},
+    "start": {"long_name": "what the run starts from", "comment": "an empty word for zero"},
+    "hold": {"long_name": "coordinates that are held", "comment": "an empty word for none"},
+    "training": {"long_name": "further options of the training", "comment": "an empty word for their defaults"},
+    "time_unit": {"long_name": "what times are counted in"},
     "measure": {"long_name": "what emerges", "comment": f"a coordinate, or {LOSS}"},
     "threshold": {
         "long_name": f"value that a coordinate rises through; fraction of its start that {LOSS} falls through"
     },
     "coordinate": {"long_name": "coordinate of the weights in the invariant subspace"},
-    "time": {"long_name": "emergence time, of the first crossing", **_FLOW},
+    "time": {"long_name": "emergence time, of the first crossing"},
     "outcome": {
         "long_name": "emerged, or why there is no time",
         "comment": "an empty word where nothing was run, or the measure and threshold were not asked for",
@@ -76,7 +102,7 @@ _ATTRIBUTES: dict[str, dict[str, Any]] = {
         "flag_values": np.array([1, 0, -1, NOT_ASKED], np.int8),
         "flag_meanings": "yes no unknown not_asked",
     },
-    "run_time": {"long_name": "records of a run: time", **_FLOW},
+    "run_time": {"long_name": "records of a run: time"},
     "run_loss": {"long_name": "records of a run: loss"},
     "run_off_subspace": {"long_name": "records of a run: fraction of the norm of the weights outside of the subspace"},
     "run_coordinates": {"long_name": "records of a run: coordinates"},
@@ -105,19 +131,21 @@ def load_sweep(folder: str | os.PathLike[str], *, trajectories: bool = False) ->
 
     Its dimensions are model, inputs, query, context_length, seed, measure and threshold, each with the values that
     occur: names in the package's order, numbers ascending. An option of the points of which several values occur
-    (rotation in degrees, batch_size, step in flow time, samples, horizon in N^2 of flow time, accuracy) is a dimension
-    before measure, with 0 where it has no effect; one of which a single value occurs is an attribute of the dataset.
-    The embedding_dim D lies along inputs and context_length, and is a dimension only if it is not given by these.
+    (rotation in degrees, batch_size, step in flow time, samples, horizon in N^2 of flow time, accuracy, optimizer,
+    learning_rate, steps, sequences, start, hold, training) is a dimension before measure, with 0 or an empty word where
+    it has no effect; one of which a single value occurs is an attribute of the dataset. The embedding_dim D lies along
+    inputs and context_length, and is a dimension only if it is not given by these. What times are counted in, `flow` or
+    `steps`, is the attribute time_unit; where there are both, optimizer is a dimension and time_unit lies along it.
 
-    Its variables are `time` (flow time; NaN where there is none), `outcome` (`emerged` or why there is no time; empty
+    Its variables are `time` (in that unit; NaN where there is none), `outcome` (`emerged` or why there is none; empty
     where nothing was asked) and `sustained` (1 yes, 0 no, -1 unknown, -2 not asked). The seed is -1 where nothing is
     random. Points that failed are counted in the attribute `failed_points`.
 
     Args:
         folder: folder of a sweep.
-        trajectories: also the records of the runs that were kept, NaN beyond the last of each: `run_time` (flow time),
-            `run_loss` and `run_off_subspace` of shape [point dimensions.., record], `run_coordinates` of shape
-            [point dimensions.., record, 19].
+        trajectories: also the records of the runs that were kept, NaN beyond the last of each: `run_time` (in the unit
+            of `time`), `run_loss` and `run_off_subspace` of shape [point dimensions.., record], `run_coordinates` of
+            shape [point dimensions.., record, 19].
 
     Raises:
         ArgumentError: there is no ledger in the folder, it is damaged or foreign, or it holds no results; records are
@@ -164,7 +192,7 @@ def write_sweep(folder: str | os.PathLike[str], to: str | os.PathLike[str], *, t
         ...     print(write_sweep(folder, Path(folder) / "results.csv"))
         ...     print((Path(folder) / "results.csv").read_text().splitlines()[1])
         Written(points=1, rows=1, failed=0)
-        16,34,orthonormal,last,90.0,circuit,alpha_3,0.5,1051.4,flow,emerged,True,,,,,12.0,1e-07
+        16,34,orthonormal,last,90.0,circuit,alpha_3,0.5,1051.4,flow,emerged,True,,,,,12.0,1e-07,,,,,,,
     """
     target = _target(to, trajectories)
     entries = read_ledger(folder)
@@ -184,7 +212,7 @@ def _labelled(folder: str | os.PathLike[str], entries: Sequence[Entry], trajecto
     labels = [_labels(entry) for entry in entries]
     names = _dimensions(labels)
     found = [(place, one) for place, entry in enumerate(entries) for one in entry.crossings]
-    axes, places = _axes({name: [label[name] or 0 for label in labels] for name in names})
+    axes, places = _axes({name: [_filled(name, label[name]) for label in labels] for name in names})
     own_axes, own_places = _axes({name: [getattr(one, name) for _, one in found] for name in ("measure", "threshold")})
     shape = (*map(len, axes.values()), *map(len, own_axes.values()))
     _check_dense(folder, math.prod(shape), len(found))
@@ -197,6 +225,8 @@ def _labelled(folder: str | os.PathLike[str], entries: Sequence[Entry], trajecto
     sustained[cells] = [-1 if one.sustained is None else int(one.sustained) for _, one in found]
     values = {"time": time, "outcome": outcome, "sustained": sustained}
 
+    units = {label["optimizer"]: label["time_unit"] for label in labels}
+    unit = _UNITS[labels[0]["time_unit"]] if len(set(units.values())) == 1 else _SEVERAL_UNITS
     variables = {name: ((*axes, *own_axes), array, _ATTRIBUTES[name]) for name, array in values.items()}
     coordinates: dict[str, Any] = {name: (name, axis, _ATTRIBUTES[name]) for name, axis in (axes | own_axes).items()}
     if "embedding_dim" not in axes:
@@ -204,17 +234,32 @@ def _labelled(folder: str | os.PathLike[str], entries: Sequence[Entry], trajecto
         widths = np.zeros([len(axes[name]) for name in along], int)
         widths[tuple(places[name] for name in along)] = [label["embedding_dim"] for label in labels]
         coordinates["embedding_dim"] = along, widths, _ATTRIBUTES["embedding_dim"]
+    if unit is _SEVERAL_UNITS:
+        told = [units[label or None] for label in axes["optimizer"]]
+        coordinates["time_unit"] = "optimizer", told, _ATTRIBUTES["time_unit"]
     if trajectories:
         variables |= _records(folder, entries, axes, places)
         coordinates["coordinate"] = "coordinate", list(COORDINATES), _ATTRIBUTES["coordinate"]
+    for name in {"time", "run_time"} & set(variables):
+        dims, array, attributes = variables[name]
+        variables[name] = dims, array, attributes | unit
     return xarray.Dataset(variables, coordinates, _about(entries, labels, names))
 
 
 def _labels(entry: Entry) -> dict[str, Any]:
-    """The value of each option of a point; None where it has no effect."""
-    found = configuration_of(entry.point)
-    nothing = {"seed": NOTHING_RANDOM}
-    return {name: found.get(name, nothing.get(name)) for name in (*_ALWAYS, *_OPTIONS)}
+    """The value of each option of a point, and its unit of time; None where an option has no effect."""
+    found = columns_of(entry.point)
+    if found["seed"] is None:
+        found["seed"] = NOTHING_RANDOM
+    # without any of these a run is another one
+    told = ("start", "hold", *(("sequences", "training") if found["model"] == "full" else ()))
+    found |= {name: _filled(name, found.get(name)) for name in told}
+    return {name: found.get(name) for name in (*_ALWAYS, *_OPTIONS, "time_unit")}
+
+
+def _filled(name: str, value: Any) -> Any:
+    """A value, or what stands in the place of none."""
+    return value if value is not None else "" if name in _WORDS else 0
 
 
 def _dimensions(labels: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -225,9 +270,10 @@ def _dimensions(labels: Sequence[Mapping[str, Any]]) -> list[str]:
 
     given = len(values("inputs", "context_length", "embedding_dim")) == len(values("inputs", "context_length"))
     options = [name for name in _OPTIONS if name != "embedding_dim" or not given]
+    several_units = {"optimizer"} if len(values("time_unit")) > 1 else set()
     # That an option has no effect on some points is told by their model, but for a few odd ones.
     for nothing in ({(None,)}, set()):
-        names = [*_ALWAYS, *(name for name in options if len(values(name) - nothing) > 1)]
+        names = [*_ALWAYS, *(name for name in options if len(values(name) - nothing) > 1 or name in several_units)]
         if len(values(*names)) == len(labels):
             break
     return names
@@ -267,7 +313,8 @@ def _records(folder: str | os.PathLike[str], entries: Sequence[Entry], axes: _Ax
 def _about(entries: Sequence[Entry], labels: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
     """Attributes of the dataset, among them the options that are no dimension."""
     rest = [name for name in _OPTIONS if name not in names and name != "embedding_dim"]
-    single = {name: value for name in rest for value in {label[name] for label in labels} - {None}}
+    found = {name: {label[name] for label in labels} - {None, "", 0} for name in (*rest, "time_unit")}
+    single = {name: value for name, values in found.items() if len(values) == 1 for value in values}
     failed = [shorten(f"{one.outcome} {one.reason}", LONGEST_REASON) for one in entries if one.failed]
     kinds = sorted(collections.Counter(failed).items(), key=lambda kind: (-kind[1], kind[0]))
     told = [f"{count} x {words}" for words, count in kinds[:MOST_REASONS]]
@@ -277,7 +324,7 @@ def _about(entries: Sequence[Entry], labels: Sequence[Mapping[str, Any]], names:
         "source": f"induction-dynamics {__version__}",
         "schema_version": SCHEMA_VERSION,
         "references": "arXiv:2511.01033; the README of induction-dynamics defines all names",
-        "comment": "Times are flow time: of gradient descent, learning rate x steps / D.",
+        "comment": "Flow time is, of gradient descent, learning rate x steps / D.",
         "failed_points": len(failed),
         **({"failed_reasons": "; ".join(told + more)} if failed else {}),
         **single,

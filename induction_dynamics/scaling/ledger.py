@@ -7,7 +7,6 @@ sweep has ended it is one plain file again, which can be copied, or read where n
 
 import contextlib
 import dataclasses
-import hashlib
 import io
 import json
 import os
@@ -26,14 +25,19 @@ import numpy as np
 from induction_dynamics.dynamics.emergence import MEASURES, Emergence
 from induction_dynamics.dynamics.trajectory import Trajectory
 from induction_dynamics.errors import ArgumentError
-from induction_dynamics.scaling.sweep import MODELS, Point, Row
-from induction_dynamics.task import INPUTS, QUERIES, Task
+from induction_dynamics.scaling.keys import (
+    SCHEMA_VERSION,
+    canonical,
+    configuration_of,
+    hash_of,
+    key_of,
+    point_of,
+    point_order,
+)
+from induction_dynamics.scaling.points import Point, Row
 
 FILE = "ledger.sqlite"
 LOCK = "ledger.lock"
-
-SCHEMA_VERSION = 1
-"""Of the tables and of what a point's key is made from."""
 
 NOT_COMPUTED = "not_computed"
 """Outcome of a point whose run could not be made, such as for want of memory."""
@@ -67,7 +71,7 @@ class Records:
     """Some of a run's records, the first and the last among them, evenly by their number.
 
     Args:
-        time: t, flow time.
+        time: t, flow time or steps, as in `Trajectory`.
         coordinates: theta, a row of 19 for each time.
         loss: as in `Trajectory`.
         off_subspace: as in `Trajectory`.
@@ -141,35 +145,6 @@ def target_order(target: tuple[str, float]) -> tuple[int, float]:
     return MEASURES.index(target[0]), target[1]
 
 
-def point_order(point: Point) -> tuple[Any, ...]:
-    """Sorts points by model, then task, then N, then the rest: the order of every table of a ledger."""
-    task = point.task
-    kind = MODELS.index(point.model), INPUTS.index(task.inputs), QUERIES.index(task.query), task.rotation
-    run = point.horizon, point.batch_size or 0, point.step or 0.0, point.samples or 0, point.accuracy
-    return *kind, *run, task.context_length, task.embedding_dim, -1 if point.seed is None else point.seed
-
-
-def configuration_of(point: Point) -> dict[str, Any]:
-    """All that a point's numbers depend on, without what has no effect on it."""
-    config = {**vars(point.task), **vars(point), "rotation": float(point.task.rotation)}
-    del config["task"]
-    if point.model == "full":
-        del config["accuracy"]
-    return {name: value for name, value in config.items() if value is not None}
-
-
-def point_of(configuration: Mapping[str, Any]) -> Point:
-    """The inverse of `configuration_of`."""
-    names = [field.name for field in dataclasses.fields(Task)]
-    rest = {name: value for name, value in configuration.items() if name not in names}
-    return Point(Task(**{name: configuration[name] for name in names}), **rest)
-
-
-def key_of(point: Point) -> str:
-    """The name of a point in the ledger: a hash of its configuration and of the schema version."""
-    return _key(_canonical(configuration_of(point)))
-
-
 class Ledger:
     """A ledger that is open for writing; made by `open_ledger`."""
 
@@ -203,8 +178,8 @@ class Ledger:
             OSError: it cannot be written; all that was written before is there. If the file has vanished meanwhile,
                 all that it held has been written anew to where it was.
         """
-        configuration = _canonical(configuration_of(entry.point))
-        key = _key(configuration)
+        configuration = canonical(configuration_of(entry.point))
+        key = hash_of(configuration)
         crossings = json.dumps([list(vars(one).values()) for one in entry.crossings], allow_nan=False)
         written = (key, configuration, crossings, entry.outcome, entry.reason, entry.started, entry.seconds)
         with self._complaining():
@@ -337,7 +312,7 @@ def read_runs(folder: str | os.PathLike[str]) -> dict[Point, Records]:
             try:
                 with np.load(io.BytesIO(arrays), allow_pickle=False) as kept:
                     runs[point_of(json.loads(configuration))] = Records(**kept)
-            except (ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+            except (ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile) as error:
                 raise sqlite3.DatabaseError(f"the records of {configuration} cannot be read: {error}") from None
     return runs
 
@@ -396,14 +371,6 @@ def _by_whom(path: Path) -> str:
         if driver:
             return f" (process {driver['process']} on {driver['host']} is, since {driver['started']})"
     return ""
-
-
-def _canonical(configuration: Mapping[str, Any]) -> str:
-    return json.dumps(configuration, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _key(canonical: str) -> str:
-    return hashlib.sha256(f"{SCHEMA_VERSION}{canonical}".encode()).hexdigest()
 
 
 def _create(path: Path) -> None:
@@ -477,6 +444,6 @@ def _entries(connection: sqlite3.Connection) -> Iterator[tuple[str, Entry]]:
         try:
             found = tuple(Emergence(*crossing) for crossing in json.loads(crossings))
             point, about = point_of(json.loads(configuration)), json.loads(provenance)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise sqlite3.DatabaseError(f"the point {key} cannot be read: {error}") from None
         yield key, Entry(point, found, outcome, reason, started, seconds, about)

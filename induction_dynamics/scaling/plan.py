@@ -3,16 +3,24 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from induction_dynamics.dynamics.emergence import DEFAULT_MEASURES
 from induction_dynamics.dynamics.flow import ACCURACY
+from induction_dynamics.dynamics.holds import Hold
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.reduced.loss import has_closed_form, number_of_places
-from induction_dynamics.scaling.sweep import Point
+from induction_dynamics.scaling.points import Point
 from induction_dynamics.task import Task
+from induction_dynamics.training.optimizers import OPTIMIZERS, Optimizer, takes
+from induction_dynamics.training.starts import Start
+
+NONE = "none"
+"""An alternative of a grid without any hold, or with a start from zero."""
 
 _MOST_COMBINATIONS = 10**6
+_OF_OPTIMIZERS = (*(field.name for field in dataclasses.fields(Optimizer) if field.name != "name"), "steps")
 _COMPILING = {("circuit", "uniform"): 4.0, ("subspace", "last"): 9.0, ("subspace", "uniform"): 16.0}
 
 
@@ -33,6 +41,25 @@ class Grid:
         samples: Gram matrices in a sampled loss.
         accuracy: relative, of the emergence times of reduced flows.
         seed: of whatever is random.
+        optimizer: names, see `Optimizer`, as for those up to warmup; an option has no effect on optimizers that do not
+            take it, and is the optimizer's default where there is none.
+        learning_rate: eta, which all optimizers but gd need.
+        momentum: from 0 to below 1.
+        nesterov: whether momentum looks ahead.
+        b1: from 0 to below 1.
+        b2: likewise.
+        eps: above 0.
+        weight_decay: at least 0.
+        clip: largest norm of the gradient.
+        schedule: `constant`, `cosine` or `linear`.
+        warmup: steps.
+        steps: after which a training without flow time is given up; all optimizers but gd need them.
+        start_scale: of the random part of a training's start, see `Start`.
+        start: coordinates at the start, NAME=VALUE joined by commas, or `none`.
+        sequences: number of sequences in a fixed set, 0 for fresh ones at every step.
+        shared_frames: see `sample_sequences`.
+        dtype: `float32` or `float64`, of a training.
+        hold: coordinates that are held, as `Hold.read` takes them, joined by commas, or `none`.
 
     Example:
         >>> from induction_dynamics import Grid
@@ -53,15 +80,33 @@ class Grid:
     samples: tuple[int, ...] = (2048,)
     accuracy: tuple[float, ...] = (ACCURACY,)
     seed: tuple[int, ...] = (0,)
+    optimizer: tuple[str, ...] = ("gd",)
+    learning_rate: tuple[float, ...] = ()
+    momentum: tuple[float, ...] = ()
+    nesterov: tuple[bool, ...] = ()
+    b1: tuple[float, ...] = ()
+    b2: tuple[float, ...] = ()
+    eps: tuple[float, ...] = ()
+    weight_decay: tuple[float, ...] = ()
+    clip: tuple[float, ...] = ()
+    schedule: tuple[str, ...] = ()
+    warmup: tuple[int, ...] = ()
+    steps: tuple[int, ...] = ()
+    start_scale: tuple[float, ...] = (0.0,)
+    start: tuple[str, ...] = (NONE,)
+    sequences: tuple[int, ...] = (0,)
+    shared_frames: tuple[int, ...] = (1,)
+    dtype: tuple[str, ...] = ("float32",)
+    hold: tuple[str, ...] = (NONE,)
 
     def points(self) -> list[Point]:
         """The points, each once: values of options that have no effect on a model make no further points.
 
         Raises:
-            ArgumentError: a value, or a combination of values, that the task or the model does not take; or more than a
-                million combinations.
+            ArgumentError: a value, or a combination of values, that the task or the model does not take; an option that
+                none of the optimizers takes; or more than a million combinations.
         """
-        combinations = math.prod(len(values) for values in vars(self).values())
+        combinations = math.prod(len(values) or 1 for values in vars(self).values())
         if combinations > _MOST_COMBINATIONS:
             raise ArgumentError("grid", combinations, f"of at most {_MOST_COMBINATIONS} combinations")
         found: dict[Point, None] = {}
@@ -71,14 +116,74 @@ class Grid:
                 self.inputs, self.query, self.rotation, self.embedding_dim, self.context_lengths
             )
         ]
-        options = list(
-            itertools.product(self.horizon, self.batch_size, self.step, self.samples, self.accuracy, self.seed)
-        )
-        for model, (horizon, batch_size, step, samples, accuracy, seed), task in itertools.product(
-            self.model, options, tasks
-        ):
-            found[Point(task, model, horizon, seed, batch_size, step, samples, accuracy)] = None
+        trainings = self._trainings()
+        runs = [
+            {"seed": seed, "start": _start(scale, words), "hold": _holds(hold)}
+            for seed, scale, words, hold in itertools.product(self.seed, self.start_scale, self.start, self.hold)
+        ]
+        for model in self.model:
+            options = trainings if model == "full" else self._flows()
+            for how, run, task in itertools.product(options, runs, tasks):
+                found[Point(task, model, **how, **run)] = None
         return list(found)
+
+    def _flows(self) -> list[dict[str, Any]]:
+        """Options of reduced flows."""
+        return _combinations({name: getattr(self, name) for name in ("horizon", "samples", "accuracy")})
+
+    def _trainings(self) -> list[dict[str, Any]]:
+        """Options of trainings, but for those that reduced flows have too."""
+        self._check_taken()
+        data = {name: getattr(self, name) for name in ("batch_size", "sequences", "shared_frames", "dtype")}
+        data["sequences"] = [number or None for number in self.sequences]
+        found = []
+        for name in self.optimizer if "full" in self.model else ():
+            own = {option: getattr(self, option) for option in takes(name) if getattr(self, option)}
+            for options in _combinations(own):
+                optimizer = Optimizer(name, **options)
+                ends = {"horizon": self.horizon, "step": self.step}
+                if not optimizer.has_flow_time:
+                    ends = {"steps": self.steps or (None,)}
+                found += [{"optimizer": optimizer, **rest} for rest in _combinations(ends | data)]
+        return found
+
+    def _check_taken(self) -> None:
+        """Refuse what is given and would do nothing at all."""
+        for name in self.optimizer:
+            if name not in OPTIMIZERS:
+                raise ArgumentError("optimizer", name, f"one of {', '.join(OPTIMIZERS)}")
+        taken = {option for name in self.optimizer for option in _taken(name)}
+        for option in _OF_OPTIMIZERS:
+            values = getattr(self, option)
+            if values and option not in taken:
+                names = [name for name in OPTIMIZERS if option in _taken(name)]
+                allowed = f"left out with the optimizer {', '.join(self.optimizer)} (it is of {', '.join(names)})"
+                raise ArgumentError(option, values[0], allowed)
+
+
+def _taken(name: str) -> tuple[str, ...]:
+    """Options of a grid that have an effect on one optimizer and not on another."""
+    return () if name == "gd" else (*takes(name), "steps")
+
+
+def _start(scale: float, words: str) -> Start:
+    pairs = []
+    for word in () if words in ("", NONE) else words.split(","):
+        name, _, value = word.partition("=")
+        try:
+            pairs.append((name.strip(), float(value)))
+        except ValueError:
+            allowed = f"coordinates, NAME=VALUE joined by commas, or {NONE}"
+            raise ArgumentError("start", words, allowed) from None
+    return Start(scale, tuple(pairs))
+
+
+def _holds(words: str) -> tuple[Hold, ...]:
+    return () if words in ("", NONE) else tuple(Hold.read(word.strip()) for word in words.split(","))
+
+
+def _combinations(options: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(options, values, strict=True)) for values in itertools.product(*options.values())]
 
 
 def log_spaced(first: int, last: int, per_decade: int) -> list[int]:
@@ -140,13 +245,13 @@ def seconds_of(point: Point, targets: Sequence[tuple[str, float]] = ()) -> float
     if point.model == "full":
         # of a step, measured for N = 2 to 32 at widths 2N + 2
         wide = (task.embedding_dim / (2 * pairs + 2)) ** 2
-        a_step = 3e-4 + (point.batch_size or 0) * (1.5e-6 * pairs + 2.5e-7 * pairs**2) * wide
-        return a_step * _duration(point, targets) / (point.step or 1.0)
+        a_step = 3e-4 + (point.batch_size or 0) * (7.5e-7 * pairs + 1.5e-7 * pairs**2) * wide
+        return a_step * _number_of_steps(point, targets)
     if task.inputs == "isotropic":
         return 1.3e-4 * (point.samples or 0) * pairs**2
     if not has_closed_form(task, point.model):
         return 0.02 + 5e-4 * pairs**2
-    if point.model == "circuit" and task.query == "last":
+    if point.model == "circuit" and task.query == "last" and not (point.start or point.hold):
         return 1e-4
     short = number_of_places(task, point.model) <= 64
     if point.model == "circuit":
@@ -157,25 +262,18 @@ def seconds_of(point: Point, targets: Sequence[tuple[str, float]] = ()) -> float
 def _program(point: Point) -> tuple[object, ...]:
     """Points that are alike in this are run by one compiled program."""
     task = point.task
-    if point.model == "full" or not has_closed_form(task, point.model):
-        return point.model, task, point.batch_size, point.samples
-    return point.model, task.query, number_of_places(task, point.model)
+    if point.model == "full":
+        return point.model, point.settings().recipe(), point.dtype
+    held = tuple((hold.coordinate, bool(hold.since)) for hold in point.hold or ())
+    if not has_closed_form(task, point.model):
+        return point.model, task, point.samples, held
+    return point.model, task.query, number_of_places(task, point.model), held
 
 
-def _duration(point: Point, targets: Sequence[tuple[str, float]]) -> float:
-    """Flow time that a training takes, about: 6 N^2/ln(N + 2) to the fall of the loss, or all that it is given."""
+def _number_of_steps(point: Point, targets: Sequence[tuple[str, float]]) -> float:
+    """Of a training, about: all that it is given, or 6 N^2/ln(N + 2) of flow time to the fall of the loss."""
+    if point.horizon is None or point.step is None:
+        return float(point.steps or 0)
     pairs = point.task.context_length
     soon = all(measure in DEFAULT_MEASURES and 0.1 <= level <= 0.9 for measure, level in targets)
-    return pairs**2 * min(point.horizon, 6 / math.log(pairs + 2) if targets and soon else math.inf)
-
-
-def duration(seconds: float) -> str:
-    """A time in words of one unit.
-
-    Example:
-        >>> duration(0.2), duration(75.0), duration(600.0), duration(3600.0 * 5)
-        ('1 s', '75 s', '10 min', '5.0 h')
-    """
-    if seconds < 100:
-        return f"{max(round(seconds), 1)} s" if seconds > 0 else "0 s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    return pairs**2 * min(point.horizon, 6 / math.log(pairs + 2) if targets and soon else math.inf) / point.step

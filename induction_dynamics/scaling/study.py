@@ -17,20 +17,14 @@ from induction_dynamics import provenance
 from induction_dynamics.dynamics.emergence import DEFAULT_MEASURES, Emergence, crossing_targets, crossings_of_all
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.scaling import workers as workplaces
-from induction_dynamics.scaling.ledger import (
-    NOT_COMPUTED,
-    Entry,
-    Ledger,
-    Records,
-    key_of,
-    open_ledger,
-    point_order,
-    target_order,
-)
-from induction_dynamics.scaling.plan import duration, estimate, seconds_of
-from induction_dynamics.scaling.sweep import Point, Progress, batches, describe_batch, run_batch
+from induction_dynamics.scaling.keys import key_of, point_order
+from induction_dynamics.scaling.ledger import NOT_COMPUTED, Entry, Ledger, Records, open_ledger, target_order
+from induction_dynamics.scaling.plan import estimate, seconds_of
+from induction_dynamics.scaling.points import Point
+from induction_dynamics.scaling.sweep import Progress, batches, describe_batch, run_batch
 from induction_dynamics.scaling.workers import threads_here
 from induction_dynamics.task import require_float64
+from induction_dynamics.training.pace import duration
 
 Target = tuple[str, float]
 
@@ -127,7 +121,7 @@ def run_sweep(
     Raises:
         ArgumentError: a value out of range, or a folder that is refused (`open_ledger`). A run that fails is no
             exception but the outcome of its rows.
-        ValueError: there are reduced flows to run and jax_enable_x64 is off.
+        ValueError: there are reduced flows to run, or trainings in float64, and jax_enable_x64 is off.
         RuntimeError: new processes cannot be begun; nothing was written.
         BrokenExecutor: the executor given broke; what it had computed is there.
         OSError: the ledger cannot be written any more; what was written is there.
@@ -149,8 +143,8 @@ def run_sweep(
         if value is not None and value < low:
             raise ArgumentError(name, value, f"a whole number, at least {low}")
     points = sorted(dict.fromkeys(points), key=point_order)
-    if any(point.model != "full" for point in points):
-        require_float64("Reduced flows need")
+    if any(point.model != "full" or point.dtype == "float64" for point in points):
+        require_float64("Reduced flows, and trainings in float64, need")
     with open_ledger(folder) as ledger:
         known = ledger.entries(points)
         kept = ledger.records()

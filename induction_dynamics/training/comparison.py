@@ -11,11 +11,15 @@ from jaxtyping import Float
 
 from induction_dynamics.dynamics.emergence import MEASURES
 from induction_dynamics.dynamics.flow import ACCURACY, solve_flow
+from induction_dynamics.dynamics.holds import Hold
 from induction_dynamics.dynamics.trajectory import Trajectory, check_horizon
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.reduced.loss import check_length
 from induction_dynamics.task import Task
-from induction_dynamics.training.gradient_descent import check_width, train
+from induction_dynamics.training.pace import Pace
+from induction_dynamics.training.settings import Settings, check_width
+from induction_dynamics.training.starts import Start
+from induction_dynamics.training.train import train_seeds
 
 MOST_TIMES = 201
 """Records compared along a run, evenly spaced; a coordinate changes little between two of them."""
@@ -160,6 +164,8 @@ def compare(
     step: float = 0.25,
     samples: int = 2048,
     accuracy: float = ACCURACY,
+    start: Start | None = None,
+    hold: Sequence[Hold] = (),
     on_progress: Callable[[int, int, str], None] | None = None,
 ) -> Comparison:
     r"""Run the reduced flow of all 19 coordinates and the training of the full model from zero, on one time axis.
@@ -176,6 +182,8 @@ def compare(
         step: flow time per training step; at least one must fit before the horizon.
         samples: Gram matrices in the reduced loss (isotropic inputs only).
         accuracy: of the reduced flow, see `solve_flow`.
+        start: what both start from; of a random part the reduced flow knows nothing. By default zero.
+        hold: coordinates that are held in both.
         on_progress: called now and then with runs done, runs in all, and words.
 
     Returns:
@@ -212,25 +220,26 @@ def compare(
     total = (len(seeds) if sampled else 1) + len(seeds)
     tell = on_progress or (lambda done, total, words: None)
 
-    trained: list[Trajectory] = []
-    for done, seed in enumerate(seeds):
-        words = f"full, N = {task.context_length}, seed {seed}"
-        tell(done, total, words)
-        run = train(
-            task,
-            horizon=horizon,
-            batch_size=batch_size,
-            step=step,
-            seed=seed,
-            on_progress=lambda steps, most, loss, done=done, words=words: tell(
-                done, total, f"{words}: {steps} of {most} steps, loss {loss:.3f}"
-            ),
-        )
-        trained.append(run)
+    words = f"full, N = {task.context_length}, {len(seeds)} seeds"
+    tell(0, total, words)
+    settings = Settings(task, horizon=horizon, step=step)
+    pace = Pace(settings.most, settings.time_of_step, settings.time_unit)
+    trained = train_seeds(
+        task,
+        seeds,
+        horizon=horizon,
+        batch_size=batch_size,
+        step=step,
+        start=start,
+        hold=hold,
+        on_progress=lambda steps, most, loss: tell(0, total, f"{words}: {pace(steps, loss)}"),
+    )
     reduced: list[Trajectory] = []
+    options = {"horizon": horizon, "samples": samples, "accuracy": accuracy, "hold": hold}
+    coordinates = dict(start.coordinates) if start else None
     for seed in seeds if sampled else seeds[:1]:
         tell(len(trained) + len(reduced), total, f"subspace, N = {task.context_length}")
-        reduced.append(solve_flow(task, "subspace", horizon=horizon, samples=samples, seed=seed, accuracy=accuracy))
+        reduced.append(solve_flow(task, "subspace", seed=seed, start=coordinates, **options))
     tell(total, total, f"N = {task.context_length}")
     if not sampled:
         reduced *= len(seeds)

@@ -14,7 +14,7 @@ from induction_dynamics.dynamics.emergence import Emergence
 from induction_dynamics.dynamics.trajectory import Trajectory
 from induction_dynamics.scaling import study, workers
 from induction_dynamics.scaling.ledger import Records
-from induction_dynamics.scaling.sweep import Row
+from induction_dynamics.scaling.points import Row
 
 FACTORS = {"alpha_3": 1.0, "beta_2": 0.5, "gamma_3": 0.25, "loss": 0.5}
 
@@ -23,18 +23,25 @@ def crossing(point, measure, threshold):
     """Only coordinates of the circuit emerge."""
     n = point.task.context_length
     time = n**2 / (math.log(n) + 1) * FACTORS.get(measure, math.inf) * threshold
-    if not time <= point.horizon * n**2:
+    if not time <= end_of(point):
         return Emergence(measure, threshold, None, "horizon_reached", None)
     sustained = True if point.model == "full" else None
     return Emergence(measure, threshold, time * (1 + (point.seed or 0) / 100), "emerged", sustained)
 
 
-def pretend(points, *, measures, thresholds, loss_fractions, on_progress=None, on_run=None):
+def end_of(point):
+    """When a run is given up, in the unit of its time."""
+    return point.steps if point.horizon is None else point.horizon * point.task.context_length**2
+
+
+def pretend(points, *, measures, thresholds, loss_fractions, on_progress=None, on_run=None, train_with=None):
     """Rows as the real sweep gives them."""
     rows = []
     for done, point in enumerate(points):
         if on_progress is not None:
             on_progress(done, len(points), point.model)
+        if on_run is not None:
+            on_run(pretend_run(point.task, horizon=end_of(point) / point.task.context_length**2))
         for measure in measures:
             for level in loss_fractions if measure == "loss" else thresholds:
                 rows += Row.of(point, [crossing(point, measure, level)])
@@ -53,7 +60,8 @@ def pretend_batch(batch):
     crossings = [[crossing(point, *target) for target in batch.targets] for point in batch.points]
     records = []
     if batch.records:
-        runs = [pretend_run(point.task, horizon=point.horizon) for point in batch.points]
+        ends = [end_of(point) / point.task.context_length**2 for point in batch.points]
+        runs = [pretend_run(point.task, horizon=end) for point, end in zip(batch.points, ends, strict=True)]
         records = [Records.of(run, batch.records) for run in runs]
     outcomes = ["emerged" if all(one.time is not None for one in found) else "horizon_reached" for found in crossings]
     return study.Finished(crossings, outcomes, records, "2025-11-22T12:00:00+00:00", 0.001, study.provenance_here())
@@ -75,7 +83,7 @@ def pretended(monkeypatch):
     """
     calls = []
     comparison = importlib.import_module("induction_dynamics.training.comparison")
-    monkeypatch.setattr(comparison, "train", pretend_run)
+    monkeypatch.setattr(comparison, "train_seeds", lambda task, seeds, **more: [pretend_run(task, **more)] * len(seeds))
     monkeypatch.setattr(comparison, "solve_flow", pretend_run)
 
     def sweep(points, **asked):

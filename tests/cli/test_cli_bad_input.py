@@ -263,7 +263,9 @@ def test_a_plan_stands_alone(capsys, tmp_path):
     (tmp_path / "plan.toml").write_text(N4)
     plan = ["sweep", "--plan", str(tmp_path / "plan.toml"), "--dry-run"]
     words = dict.fromkeys(flags(PlanOptions), "4") | {"--model": "full", "--inputs": "isotropic", "--query": "last"}
-    words |= {"--measures": "loss", "--loss-fractions": "0.5", "--accuracy": "1e-5"}
+    words |= {"--measures": "loss", "--loss-fractions": "0.5", "--accuracy": "1e-5", "--optimizer": "gd"}
+    words |= dict.fromkeys(("--momentum", "--b1", "--b2"), "0.5")
+    words |= {"--schedule": "cosine", "--dtype": "float64", "--start": "gamma_3=1", "--hold": "none"}
     for option, value in words.items():
         sentence = f"--plan and {option} exclude each other: the plan '{plan[2]}' says which points."
         assert refused(capsys, [*plan, option, value]) == sentence

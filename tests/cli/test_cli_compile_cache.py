@@ -25,7 +25,7 @@ from induction_dynamics.cli import computing, main, simulate
 def sweep(points, **asked):
     import jax, jax.numpy as jnp
     from induction_dynamics.dynamics.emergence import Emergence
-    from induction_dynamics.scaling.sweep import Row
+    from induction_dynamics.scaling.points import Row
 
     {before}
     def flow(x):

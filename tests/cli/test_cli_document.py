@@ -13,7 +13,9 @@ from induction_dynamics.cli import main
 from induction_dynamics.cli.document import as_csv, as_json, build
 from induction_dynamics.cli.options import MEASURES
 from induction_dynamics.pseudo_parameters import COORDINATES
+from induction_dynamics.scaling.curves import LABELS
 from induction_dynamics.scaling.plan import log_spaced
+from induction_dynamics.training.optimizers import OPTIMIZERS
 
 NUMBER = (int, float)
 NONE = type(None)
@@ -34,8 +36,15 @@ ROW = {
     "batch_size": (int, NONE),
     "step": (*NUMBER, NONE),
     "samples": (int, NONE),
-    "horizon": NUMBER,
+    "horizon": (*NUMBER, NONE),
     "accuracy": (*NUMBER, NONE),
+    "optimizer": (str, NONE),
+    "learning_rate": (*NUMBER, NONE),
+    "steps": (int, NONE),
+    "sequences": (int, NONE),
+    "start": (str, NONE),
+    "hold": (str, NONE),
+    "training": (str, NONE),
 }
 FIT = {
     "model": str,
@@ -43,6 +52,7 @@ FIT = {
     "query": str,
     "measure": str,
     "threshold": NUMBER,
+    "time_unit": str,
     "law": str,
     "parameters": dict,
     "confidence": NUMBER,
@@ -65,10 +75,32 @@ OPTIONS = {
     "accuracy": NUMBER,
     "seed": int,
 }
+OF_GRID = {
+    "optimizer": str,
+    "start_scale": NUMBER,
+    "start": str,
+    "sequences": int,
+    "shared_frames": int,
+    "dtype": str,
+    "hold": str,
+}
+OF_OPTIMIZERS = {
+    "learning_rate": NUMBER,
+    "momentum": NUMBER,
+    "b1": NUMBER,
+    "b2": NUMBER,
+    "eps": NUMBER,
+    "weight_decay": NUMBER,
+    "clip": NUMBER,
+    "schedule": str,
+    "warmup": int,
+    "steps": int,
+}
 MACHINE = {"device", "device_kind", "versions"}
+OF_TRAIN = {"nesterov", "start_weights", "record_every", "devices"}
 CONFIG = {
-    "simulate": {"context_length", *OPTIONS, *ASKED, *MACHINE},
-    "train": {"context_length", *OPTIONS, *ASKED, *MACHINE},
+    "simulate": {"context_length", "start", "hold", *OPTIONS, *ASKED, *MACHINE},
+    "train": {"context_length", *OPTIONS, *OF_GRID, *OF_OPTIMIZERS, *OF_TRAIN, *ASKED, *MACHINE},
     "sweep": {"grid", "workers", "threads", "records", "retry_failed", *ASKED, *MACHINE},
 }
 COUNTS = {"computed", "reused", "failed"}
@@ -117,23 +149,26 @@ def validate(text):
         check_order(document)
     for row in document["rows"]:
         fields(row, ROW)
-        assert row["time_unit"] == "flow"
+        assert row["time_unit"] == ("flow" if row["optimizer"] in (None, "gd") else "steps")
+        assert (row["horizon"] is None) == (row["steps"] is not None) == (row["time_unit"] == "steps")
         assert row["outcome"] in ("emerged", "horizon_reached", *FAILED)
         assert (row["time"] is not None) == (row["outcome"] == "emerged")
         assert row["measure"] in MEASURES
         assert row["model"] in {"simulate": ("circuit", "subspace"), "train": ("full",)}.get(command, row["model"])
         full, sampled = row["model"] == "full", row["model"] != "full" and row["inputs"] == "isotropic"
         assert (row["seed"] is not None) == (full or sampled)
-        assert (row["batch_size"] is not None) == (row["step"] is not None) == full
+        assert (row["batch_size"] is not None) == (row["optimizer"] is not None) == full
+        assert (row["step"] is not None) == (row["optimizer"] == "gd")
+        assert (row["learning_rate"] is None) == (row["optimizer"] in (None, "gd"))
         assert (row["samples"] is not None) == sampled
         assert (row["accuracy"] is None) == full
     groups = {}
     for fit in document["fits"]:
-        fields(fit, FIT | {name: ROW[name] for name in OPTIONS if name in fit and name not in FIT})
+        fields(fit, FIT | {name: ROW[name] for name in LABELS if name in fit and name not in FIT})
         assert set(fit["parameters"]) == PARAMETERS[fit["law"]]
         for interval in fit["parameters"].values():
             fields(interval, dict.fromkeys(("value", "low", "high"), (*NUMBER, NONE)))
-        key = tuple(fit.get(name) for name in (*OPTIONS, "measure", "threshold"))
+        key = tuple(fit.get(name) for name in LABELS)
         groups.setdefault(key, []).append(fit)
     for laws in groups.values():
         assert [fit["law"] for fit in laws] == list(PARAMETERS)
@@ -144,11 +179,13 @@ def validate(text):
 
 
 def check_grids(grids):
-    """Every option of every grid, each with a list of its values; D only where it is given."""
+    """Every option of every grid, each with a list of its values; D and those of optimizers only where given."""
+    always = OPTIONS | OF_GRID | {"context_lengths": int}
+    known = always | OF_OPTIMIZERS
     for grid in grids:
-        assert OPTIONS.keys() - {"embedding_dim"} <= grid.keys() - {"context_lengths"} <= OPTIONS.keys()
+        assert always.keys() - {"embedding_dim"} <= grid.keys() <= known.keys()
         for name, values in grid.items():
-            kind = int if name == "context_lengths" else OPTIONS[name]
+            kind = known[name]
             assert isinstance(values, list) and values, name
             assert all(isinstance(value, kind) and not isinstance(value, bool) for value in values), name
 
@@ -158,7 +195,9 @@ def check_order(document):
     words = [("circuit", "subspace", "full"), ("orthonormal", "isotropic"), ("last", "uniform"), MEASURES]
     places = []
     for row in document["rows"]:
-        run = [row[name] or 0 for name in ("rotation", "horizon", "batch_size", "step", "samples", "accuracy")]
+        optimizer = [OPTIMIZERS.index(row["optimizer"] or "gd"), row["learning_rate"] or 0]
+        run = [row[name] or 0 for name in ("horizon", "batch_size", "step", "samples", "accuracy", "steps")]
+        run = [row["rotation"], *optimizer, *run]
         task = [row["context_length"], row["embedding_dim"], -1 if row["seed"] is None else row["seed"]]
         model, inputs, query, measure = map(
             tuple.index, words, (row[name] for name in ("model", "inputs", "query", "measure"))

@@ -193,7 +193,7 @@ def test_a_sweep_may_be_at_work(capsys, tmp_path):
 WRONG = [
     (["--by", "modle"], "--by must each be one of study, model, "),
     (["--by", "modle"], "(did you mean model?); got 'modle'."),
-    (["--by", "context_length"], "accuracy; got 'context_length'."),
+    (["--by", "context_length"], "hold or training; got 'context_length'."),
     (["--where", "modle=full"], "(did you mean model?); got 'modle=full'."),
     (["--where", "full"], "--where must each be COLUMN=VALUE, such as model=full; got 'full'."),
     (["--where", "model=transformer"], "with model circuit, subspace or full; got 'model=transformer'."),

@@ -22,9 +22,11 @@ from induction_dynamics.cli.options import MEASURES
 from induction_dynamics.cli.parsing import flags, parse
 from induction_dynamics.cli.plans import as_toml, plan_of, read_plan
 from induction_dynamics.dynamics.emergence import crossing_targets
-from induction_dynamics.scaling.ledger import FILE, point_order, target_order
+from induction_dynamics.scaling.keys import point_order
+from induction_dynamics.scaling.ledger import FILE, target_order
 from induction_dynamics.scaling.plan import Grid
-from induction_dynamics.scaling.sweep import Row
+from induction_dynamics.scaling.points import Row
+from induction_dynamics.training.optimizers import OPTIMIZERS
 from induction_dynamics.transformer.disentangled import zero_weights
 from induction_dynamics.weights_files import MATRICES, save_weights
 from tests.cli.conftest import crossing
@@ -34,7 +36,8 @@ OPTIONS = sorted({flag for command in COMMANDS.values() for flag in flags(comman
 VALUES = st.sampled_from(
     "0 1 4 8 -3 2.5 nan inf -inf 1e400 1e-400 x circuit subspace full last uniform isotropic loss alpha_3 180 90 "
     "cpu -- - -h --help --version = --=3 -1 0.5 1_0 7 10 999999999999 --no-json simulate swept plan.toml a.nc a.csv "
-    "a.png model seed model=circuit batch-size=64 embedding_dim=2N+2 measure=loss bash".split()
+    "a.png model seed model=circuit batch-size=64 embedding_dim=2N+2 measure=loss bash adam sgd 0.01 none gamma_4=0@3 "
+    "gamma_3=-1,alpha_3=2 hold=gamma_4=0 optimizer=gd steps=none start=x float64 cosine".split()
 )
 SWITCHES = sorted({flag for command in COMMANDS.values() for flag in flags(command.options, bool)})
 WORDS = st.one_of(
@@ -64,6 +67,27 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "seed": st.integers(0, 2**32 - 1),
 }
 """Every value that an option takes by itself; together the library may still refuse them."""
+
+RATES, SHARES = st.floats(1e-300, 1e300), st.floats(0, 1, exclude_max=True)
+TRAINED: dict[str, st.SearchStrategy[Any]] = {
+    "learning_rate": RATES,
+    "momentum": SHARES,
+    "b1": SHARES,
+    "b2": SHARES,
+    "eps": RATES,
+    "weight_decay": st.floats(0, 1e300),
+    "clip": RATES,
+    "schedule": st.sampled_from(["constant", "cosine", "linear"]),
+    "warmup": st.integers(0, 2**31 - 2**16),
+    "steps": st.integers(1, 2**31 - 2**16),
+    "start_scale": st.floats(0, 1e300),
+    "start": st.sampled_from(["none", "gamma_3=-0.5", "alpha_3=1e-3,beta_2=2", "beta_12=0"]),
+    "sequences": st.sampled_from([0, 1, 512, 10**9]),
+    "shared_frames": st.sampled_from([1, 2, 10**9]),
+    "dtype": st.sampled_from(["float32", "float64"]),
+    "hold": st.sampled_from(["none", "gamma_3=-0.5", "alpha_3=1e-3@40,beta_2", "beta_12@0"]),
+}
+"""How the full model is trained, which a sweep takes several values of."""
 
 COMPUTING = ("simulate", "sweep", "sweep", "train", "compare", "project")
 OF_EMERGENCE, OF_PROJECT = ("measures", "thresholds", "loss_fractions"), ("rotation", "thresholds")
@@ -106,6 +130,13 @@ def sweep_options(draw):
             given[name] = draw(GOOD[name])
         else:
             given[name] = draw(st.lists(several[name], min_size=1, max_size=max(1, min(3, 16 // points)), unique=True))
+            points *= len(given[name])
+    if draw(st.booleans()):
+        given["optimizer"] = draw(st.lists(st.sampled_from(OPTIMIZERS), min_size=1, max_size=2, unique=True))
+        needed = ["learning_rate", "steps"] if given["optimizer"] != ["gd"] else []
+        for name in {*needed, *draw(st.lists(st.sampled_from(list(TRAINED)), max_size=4, unique=True))}:
+            most = 2 if points < 16 else 1
+            given[name] = draw(st.lists(TRAINED[name], min_size=1, max_size=most, unique=True))
             points *= len(given[name])
     return given
 
@@ -179,6 +210,8 @@ def test_good_options_are_answered_or_refused_together(pretended, drawn, options
     if table:
         # a line is longer only where its cells are, or for the columns of options of which there are several values
         wide = command == "sweep" and any(len(values) > 1 for name, values in given.items() if name not in NARROW)
+        # what a training starts from may differ from what a reduced flow does
+        wide |= "start_scale" in given
         assert max(map(len, out.splitlines())) <= 80 or "e+" in out or "e-" in out or wide
         return
     document = json.loads(out)

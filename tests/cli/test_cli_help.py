@@ -37,13 +37,21 @@ SHARED = {
     "--json",
     "--quiet",
 }
+INTERVENTION = {"--start", "--hold"}
+TRAINING = {"--optimizer", "--learning-rate", "--momentum", "--b1", "--b2", "--eps", "--weight-decay", "--clip"}
+TRAINING |= {"--schedule", "--warmup", "--steps", "--start-scale", "--sequences", "--shared-frames", "--dtype"}
 OWN = {
     "simulate": {"--context-length"},
     "train": {"--context-length", "--save-weights"},
     "sweep": {"--context-lengths", "--from", "--to", "--per-decade", "--output", "--plan"},
 }
+OWN["simulate"] |= INTERVENTION
+OWN["train"] |= INTERVENTION | TRAINING | {"--start-weights", "--record-every", "--output", "--checkpoint-every"}
+OWN["train"] |= {"--nesterov", "--keep", "--resume", "--devices", "--coordinator", "--processes", "--process"}
+OWN["sweep"] |= INTERVENTION | TRAINING
 OWN["sweep"] |= {"--workers", "--threads", "--records", "--retry-failed", "--dry-run"}
 COMPARE = {"--context-length", "--seeds", "--output"}
+COMPARE |= INTERVENTION
 COMPARE |= SHARED - {"--model", "--measures", "--thresholds", "--loss-fractions", "--seed"}
 PROJECT = {"--rotation", "--times", "--thresholds", "--output", "--device", "--json", "--quiet"}
 OF_FOLDERS = {

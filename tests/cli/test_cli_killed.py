@@ -1,6 +1,7 @@
 """A sweep that is killed, again and again, at random moments: nothing finished is lost, and the end is the same."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -27,6 +28,7 @@ query = "uniform"
 seed = [0, 1, 2, 3, 4, 5, 6, 7]
 """
 POINTS = 9 + 2 * 8
+KILLS = int(os.environ.get("KILLS", "3"))
 
 
 def begin(plan, folder, *words):
@@ -58,8 +60,8 @@ def exported(folder, capsys):
     return (folder / "table.csv").read_bytes()
 
 
-@pytest.mark.parametrize("kills, words", [(3, ()), pytest.param(20, ("--workers", "2"), marks=pytest.mark.slow)])
-def test_killed_at_random_moments(tmp_path, capsys, kills, words):
+@pytest.mark.parametrize("words", [(), pytest.param(("--workers", "2"), marks=pytest.mark.slow)])
+def test_killed_at_random_moments(tmp_path, capsys, words, kills=KILLS):
     plan, whole, folder = tmp_path / "plän.toml", tmp_path / "whole", tmp_path / "killed again and ägain"
     plan.write_text(PLAN, encoding="utf-8")
     with begin(plan, whole) as process:

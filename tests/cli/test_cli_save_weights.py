@@ -12,7 +12,7 @@ from induction_dynamics.cli import main
 from induction_dynamics.dynamics.emergence import crossing_targets
 from induction_dynamics.dynamics.trajectory import Trajectory
 from induction_dynamics.task import Task
-from induction_dynamics.training.gradient_descent import train
+from induction_dynamics.training.train import train
 from induction_dynamics.transformer.disentangled import Weights
 from induction_dynamics.weights_files import load_weights
 

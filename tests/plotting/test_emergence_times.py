@@ -13,7 +13,7 @@ from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting import style
 from induction_dynamics.plotting.emergence_times import plot_emergence_times
 from induction_dynamics.scaling.laws import fit_laws
-from induction_dynamics.scaling.sweep import Row
+from induction_dynamics.scaling.points import Row
 
 LENGTHS = (4, 8, 16, 32, 64)
 
@@ -189,6 +189,17 @@ def test_settings_are_left_alone():
     before = dict(matplotlib.rcParams)
     plot_emergence_times([row(4)]).draw_without_rendering()
     assert dict(matplotlib.rcParams) == before
+
+
+def test_steps_are_said_on_the_axis_and_are_where_runs_end():
+    steps = {"model": "full", "time_unit": "steps", "horizon": None, "steps": 300, "optimizer": "adam"}
+    rows = [row(4, **steps), row(8, **steps | {"time": None, "outcome": "horizon_reached"})]
+    figure = plot_emergence_times(rows)
+    assert figure.axes[0].get_ylabel() == "emergence time T (steps of training)"
+    (censored,) = lines(figure.axes[0], "censored")
+    assert points(censored)[1] == [300.0]
+    with pytest.raises(ArgumentError, match="rows must be with times in one unit; got 'flow and steps'."):
+        plot_emergence_times([row(4), *rows])
 
 
 def test_no_rows_are_refused():

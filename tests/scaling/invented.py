@@ -8,11 +8,13 @@ import numpy as np
 
 from induction_dynamics.dynamics.emergence import Emergence
 from induction_dynamics.scaling.ledger import NOT_COMPUTED, Entry, Records, open_ledger
-from induction_dynamics.scaling.sweep import Point
+from induction_dynamics.scaling.points import Point
 from induction_dynamics.task import Task
+from induction_dynamics.training.optimizers import Optimizer
 
 DIMENSIONS = ("model", "inputs", "query", "context_length", "seed", "measure", "threshold")
 TARGETS = (("gamma_3", 0.5), ("loss", 0.25), ("alpha_3", 3.0), ("alpha_3", 0.5))
+WORDS = ("optimizer", "start", "hold", "training")
 TRAINING = {"seed": 0, "batch_size": 32, "step": 0.25}
 
 
@@ -24,6 +26,12 @@ def circuit(length, **options):
 
 def full(length, **options):
     return dataclasses.replace(circuit(length), model="full", **(TRAINING | options))
+
+
+def by_steps(length, name="adam", *, learning_rate=0.01, momentum=None, steps=500, **options):
+    """A training without flow time."""
+    optimizer = Optimizer(name, learning_rate=learning_rate, momentum=momentum)
+    return full(length, optimizer=optimizer, steps=steps, **options)
 
 
 def entry(point, targets=TARGETS, run="emerged", reason=""):
@@ -77,13 +85,14 @@ def check_cells(ds, entries):
     for one in entries:
         for row in one.rows():
             wanted = {name: row[name] for name in (*DIMENSIONS, *extra)}
-            nothing = {"seed": -1} | dict.fromkeys(extra, 0)
+            nothing = {"seed": -1} | {name: "" if name in WORDS else 0 for name in extra}
             cell = ds.sel({name: nothing[name] if value is None else value for name, value in wanted.items()})
             assert cell.time.shape == ()
             assert cell.time.item() == row["time"] or (row["time"] is None and math.isnan(cell.time))
             assert cell.outcome.item() == row["outcome"]
             assert cell.sustained.item() == {None: -1, False: 0, True: 1}[row["sustained"]]
             assert cell.embedding_dim.item() == row["embedding_dim"]
+            assert ds.attrs.get("time_unit") or cell.time_unit.item() == row["time_unit"]
             count += 1
     assert (ds.outcome != "").sum() == (ds.sustained != -2).sum() == count > 0
     assert np.isfinite(ds.time).sum() == (ds.outcome == "emerged").sum()

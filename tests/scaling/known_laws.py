@@ -7,7 +7,7 @@ import numpy as np
 
 from induction_dynamics.dynamics.emergence import Emergence
 from induction_dynamics.scaling.ledger import Entry, open_ledger
-from induction_dynamics.scaling.sweep import Point
+from induction_dynamics.scaling.points import Point
 from induction_dynamics.task import Task
 
 LENGTHS = (4, 6, 8, 12, 16, 24, 32)

@@ -18,7 +18,7 @@ if __name__ == "__main__":
     jax.config.update("jax_enable_x64", True)
     from induction_dynamics.scaling.ledger import Ledger, read_ledger
     from induction_dynamics.scaling.study import run_sweep
-    from induction_dynamics.scaling.sweep import Point
+    from induction_dynamics.scaling.points import Point
     from induction_dynamics.task import Task
 
     folder, written, killed = sys.argv[1], [], []

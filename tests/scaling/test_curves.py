@@ -1,6 +1,7 @@
 """Curves in rows of emergence times: what tells them apart, what is pooled, and the laws found in them."""
 
 import dataclasses
+import re
 import subprocess
 import sys
 
@@ -9,11 +10,14 @@ import pytest
 
 from induction_dynamics.cli.document import fit_rows
 from induction_dynamics.dynamics.emergence import Emergence
+from induction_dynamics.dynamics.holds import Hold
 from induction_dynamics.errors import ArgumentError
-from induction_dynamics.scaling.curves import LABELS, SERIES, fit_curves, group, phrase, select
+from induction_dynamics.scaling.curves import LABELS, SERIES, fit_curves, group, is_usual, phrase, select, value_of
 from induction_dynamics.scaling.laws import fit_laws
-from induction_dynamics.scaling.sweep import Point, Row
+from induction_dynamics.scaling.points import Point, Row
 from induction_dynamics.task import Task
+from induction_dynamics.training.optimizers import Optimizer
+from induction_dynamics.training.starts import Start
 from tests.scaling.known_laws import LAWS, LENGTHS, entry, point, rows_of, runs
 
 ONE = ["loss"]
@@ -91,6 +95,9 @@ def test_the_confidence_is_that_of_fit_laws():
         fit_curves(group(rows), confidence=1.0)
 
 
+ADAM = {"step": None, "steps": 5000, "optimizer": Optimizer("adam", learning_rate=0.01)}
+FASTER = ADAM | {"optimizer": Optimizer("adam", learning_rate=0.1)}
+HOLDS = (Hold("alpha_3", 0.0), Hold("beta_2", None, 40.0))
 SAMPLED = {"model": "subspace", "inputs": "isotropic", "seed": 0}
 DIFFERENT = {
     "rotation": ({"rotation": 90.0}, {"rotation": 60.0}),
@@ -100,6 +107,19 @@ DIFFERENT = {
     "horizon": ({"horizon": 12.0}, {"horizon": 20.0}),
     "accuracy": ({"model": "circuit", "accuracy": 1e-7}, {"model": "circuit", "accuracy": 1e-4}),
     "study": ({}, {}),
+    "learning_rate": (ADAM, FASTER),
+    "steps": (ADAM, ADAM | {"steps": 6000}),
+    "sequences": ({}, {"sequences": 128}),
+    "start": ({"start": Start(0.1)}, {}),
+    "hold": ({}, {"hold": HOLDS}),
+    "training": ({}, {"dtype": "float64"}),
+}
+LABELLED = {
+    "learning_rate": [0.01, 0.1],
+    "sequences": ["none", 128],
+    "start": ["scale=0.1", "none"],
+    "hold": ["none", "alpha_3=0.0 beta_2@40.0"],
+    "training": ["none", "dtype=float64"],
 }
 
 
@@ -111,7 +131,10 @@ def test_what_differs_between_rows_that_are_alike_otherwise_tells_curves_apart(n
         rows += only(rows_of(runs(factor=1.0 + place, **options), **more))
     curves = group(rows)
     assert len(curves) == 2 and set(curves[0].labels) == {*SERIES, name}
-    assert labels(curves, name) == ["a", "b"] if name == "study" else [options[name] for options in DIFFERENT[name]]
+    expected = LABELLED.get(name) or [
+        "ab"[place] if name == "study" else o[name] for place, o in enumerate(DIFFERENT[name])
+    ]
+    assert labels(curves, name) == expected
     first, second = (np.mean(np.log(np.array(curve.times, float))) for curve in curves)
     assert second - first > 0.5
     fits, words, _ = fit_curves(curves)
@@ -174,6 +197,52 @@ def test_chosen_columns_pool_all_others_and_a_note_says_which():
     assert "batch_size (16, 64, none)" in note and "model (full, circuit)" in note and "query (last, uniform)" in note
     assert "seed" not in note
     assert fit_curves(group(rows))[2] == []
+
+
+def test_flow_times_and_steps_are_never_on_one_curve():
+    flows, steps = rows_of(runs(1)), rows_of(runs(1, factor=40.0, **ADAM))
+    curves = group(only(flows + steps))
+    # all that differs tells them apart: a training without flow time has neither step nor horizon
+    assert labels(curves, "optimizer") == ["gd", "adam"] and labels(curves, "steps") == [None, 5000]
+    assert [{row["time_unit"] for row in curve.rows} for curve in curves] == [{"flow"}, {"steps"}]
+    fits, words, notes = fit_curves(curves)
+    assert len(fits) == 2 * len(LAWS) and notes == []
+    assert words[0].startswith("step 0.25, horizon 12 N^2, optimizer gd, full, loss at 0.5: ")
+    assert words[1].startswith("optimizer adam, learning rate 0.01, 5000 steps, full, loss at 0.5: ")
+    for by in (["measure"], SERIES):
+        words = re.escape(
+            f"by must be columns that tell flow times from steps, such as optimizer; got '{' '.join(by)}'"
+        )
+        with pytest.raises(ArgumentError, match=words):
+            group(flows + steps, by)
+    for by in (["measure", "optimizer"], ["measure", "steps"]):
+        assert len(group(flows + steps, by)) == 2 * 3
+    # models tell them apart as well, and steps alone are like anything else
+    assert len(group(rows_of(runs(model="circuit")) + steps, ["measure", "model"])) == 2 * 3
+    assert len(group(steps, ["measure"])) == 3
+
+
+def test_what_is_not_held_is_no_curve_of_what_is():
+    rows = only(rows_of([*runs(1), *runs(1, hold=HOLDS), *runs(model="circuit", hold=HOLDS)]))
+    curves = group(rows)
+    assert [(curve.labels["model"], curve.labels["hold"]) for curve in curves] == [
+        ("full", "none"),
+        ("full", "alpha_3=0.0 beta_2@40.0"),
+        ("circuit", "alpha_3=0.0 beta_2@40.0"),
+    ]
+    assert fit_curves(curves)[1][0].startswith("nothing held, full, loss at 0.5")
+    assert {row["model"] for row in select(rows, {"hold": [None]})} == {"full"}
+    assert len(select(rows, {"hold": ["alpha_3=0.0 beta_2@40.0"]})) == 2 * len(LENGTHS)
+    (pooled,) = group(rows, ["measure"])
+    assert pooled.pooled["hold"] == ["none", "alpha_3=0.0 beta_2@40.0"] and "sequences" not in pooled.pooled
+
+
+def test_what_goes_without_saying():
+    (circuit,) = only(rows_of(runs(lengths=(4,), model="circuit")))
+    (full,) = only(rows_of(runs(1, lengths=(4,))))
+    new = LABELS[LABELS.index("optimizer") :]
+    assert all(is_usual(name, value_of(row, name)) for name in new for row in (circuit, full))
+    assert not is_usual("optimizer", "adam") and not is_usual("hold", "beta_2=0.0") and not is_usual("study", "none")
 
 
 def test_seeds_can_be_told_apart():

@@ -7,19 +7,22 @@ import sys
 import numpy as np
 import pytest
 
+from induction_dynamics.dynamics.holds import Hold
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.pseudo_parameters import COORDINATES
 from induction_dynamics.scaling import labelled
 from induction_dynamics.scaling.labelled import load_sweep, write_sweep
 from induction_dynamics.scaling.ledger import FILE, open_ledger
-from induction_dynamics.scaling.sweep import Point
+from induction_dynamics.scaling.points import Point
 from induction_dynamics.task import Task
+from induction_dynamics.training.starts import Start
 from tests.scaling.invented import (
     DIMENSIONS,
     FAILED,
     MIXED,
     TARGETS,
     TRAINING,
+    by_steps,
     check_cells,
     circuit,
     entry,
@@ -81,6 +84,14 @@ def sampled(length, **options):
         ([full(4), circuit(4), circuit(16, accuracy=1e-9)], "accuracy", [0.0, 1e-9, 1e-7]),
         ([sampled(4, samples=8), sampled(4, samples=9)], "samples", [8, 9]),
         # told apart by nothing else than that it has no value
+        ([circuit(4), circuit(4, hold=(Hold("beta_2", 0.0),))], "hold", ["", "beta_2=0.0"]),
+        ([circuit(4), circuit(8, hold=(Hold("beta_2", 0.0),))], "hold", ["", "beta_2=0.0"]),
+        ([full(4), full(4, start=Start(0.1))], "start", ["", "scale=0.1"]),
+        ([full(4), full(8, sequences=64), circuit(4)], "sequences", [0, 64]),
+        ([full(4), full(4, dtype="float64")], "training", ["", "dtype=float64"]),
+        ([by_steps(4), by_steps(4, "sgd")], "optimizer", ["sgd", "adam"]),
+        ([by_steps(4), by_steps(4, learning_rate=0.5)], "learning_rate", [0.01, 0.5]),
+        ([by_steps(4), by_steps(4, steps=300)], "steps", [300, 500]),
     ],
 )
 def test_options_of_several_values_are_dimensions(tmp_path, points, dimension, labels):
@@ -89,6 +100,26 @@ def test_options_of_several_values_are_dimensions(tmp_path, points, dimension, l
     assert ds.time.dims == (*DIMENSIONS[:5], dimension, *DIMENSIONS[5:])
     assert ds[dimension].values.tolist() == labels and dimension not in ds.attrs
     check_cells(ds, entries)
+
+
+def test_flow_times_and_steps_are_told_apart(tmp_path):
+    entries = [entry(circuit(4)), *(entry(by_steps(n)) for n in (4, 16))]
+    kept = [(one, records(3)) for one in entries]
+    ds = load_sweep(fill(tmp_path / "both", kept), trajectories=True)
+    check_cells(ds, entries)
+    assert ds.time.dims == (*DIMENSIONS[:5], "optimizer", *DIMENSIONS[5:])
+    assert ds.optimizer.values.tolist() == ["", "adam"] and ds.time_unit.values.tolist() == ["flow", "steps"]
+    assert "time_unit" not in ds.attrs
+    for name in ("time", "run_time"):
+        assert "units" not in ds[name].attrs and "see time_unit" in ds[name].attrs["comment"]
+    for folder, some, unit in (("flow", entries[:1], "flow time"), ("steps", entries[1:], "steps")):
+        ds = load_sweep(fill(tmp_path / folder, some))
+        check_cells(ds, some)
+        assert (ds.time.units, ds.attrs["time_unit"]) == (unit, folder) and "time_unit" not in ds.coords
+    assert {name: ds.attrs[name] for name in ("optimizer", "learning_rate", "steps")} == {
+        **{"optimizer": "adam", "learning_rate": 0.01, "steps": 500},
+    }
+    assert not {"horizon", "sequences", "start", "hold", "training"} & set(ds.attrs)
 
 
 def test_several_options_at_once(tmp_path):

@@ -13,28 +13,30 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from induction_dynamics.dynamics.emergence import Emergence
+from induction_dynamics.dynamics.holds import Hold
 from induction_dynamics.dynamics.trajectory import Trajectory
 from induction_dynamics.errors import ArgumentError
+from induction_dynamics.pseudo_parameters import COORDINATES
+from induction_dynamics.scaling.keys import SCHEMA_VERSION, configuration_of, key_of, point_of, point_order
 from induction_dynamics.scaling.ledger import (
     FILE,
     LOCK,
-    SCHEMA_VERSION,
     Entry,
     Records,
-    configuration_of,
     is_at_work,
-    key_of,
     open_ledger,
-    point_of,
-    point_order,
     read_ledger,
     read_runs,
     read_state,
 )
-from induction_dynamics.scaling.sweep import Point
+from induction_dynamics.scaling.points import Point, columns_of
 from induction_dynamics.task import Task
+from induction_dynamics.training.optimizers import OPTIMIZERS, Optimizer, takes
+from induction_dynamics.training.starts import Start
 
 THIRD = Emergence("alpha_3", 0.5, 1 / 3, "emerged", True)
 NEVER = Emergence("loss", 0.1, None, "horizon_reached", None)
@@ -95,6 +97,106 @@ def test_keys_stay_what_they_are():
 
 
 KEY = "e6342cb085b1c1b3cb1cb1ae0c677202790bda98633dfe51566322dcf3b6deaa"
+
+
+def test_what_is_as_it_always_was_is_not_told():
+    """A training by gradient descent from zero has the configuration that it had before there was another."""
+    assert configuration_of(POINTS[4]) == {
+        **{"context_length": 3, "embedding_dim": 8, "inputs": "orthonormal", "query": "last", "rotation": 90.0},
+        **{"model": "full", "horizon": 12.0, "seed": 7, "batch_size": 32, "step": 0.1},
+    }
+    spelt_out = {"optimizer": Optimizer(), "start": Start(), "shared_frames": 1, "dtype": "float32", "hold": ()}
+    assert dataclasses.replace(POINTS[4], **spelt_out) == POINTS[4]
+
+
+def test_how_a_point_is_trained_is_told_in_plain_values():
+    point = Point(
+        Task(3),
+        "full",
+        seed=0,
+        batch_size=4,
+        optimizer=Optimizer("sgd", learning_rate=1.0, momentum=0.5),
+        steps=9,
+        start=Start(0.1, {"gamma_3": 1.0, "alpha_1": -2.5}),
+        sequences=8,
+        dtype="float64",
+        hold=(Hold("gamma_4", -0.0), Hold("alpha_3", None, 4.0)),
+    )
+    told = configuration_of(point)
+    assert json.loads(json.dumps(told)) == told
+    assert {name: told[name] for name in list(told)[5:]} == {
+        **{"model": "full", "seed": 0, "batch_size": 4, "steps": 9, "sequences": 8, "dtype": "float64"},
+        "optimizer": {
+            **{"name": "sgd", "learning_rate": 1.0, "momentum": 0.5, "nesterov": False},
+            **{"weight_decay": 0.0, "schedule": "constant", "warmup": 0},
+        },
+        "start": {"scale": [0.1, 0.1, 0.1], "coordinates": {"alpha_1": -2.5, "gamma_3": 1.0}},
+        "hold": ["alpha_3@4.0", "gamma_4=0.0"],
+    }
+    assert point.horizon is None and point.step is None
+    (row,) = entry(point, THIRD).rows()
+    assert (row["time_unit"], row["optimizer"], row["learning_rate"], row["steps"]) == ("steps", "sgd", 1.0, 9)
+    assert row["start"] == "scale=0.1 alpha_1=-2.5 gamma_3=1" and row["sequences"] == 8
+    assert row["training"] == "dtype=float64 momentum=0.5" and row["hold"].split()[0] == "alpha_3@4.0"
+
+
+UP = st.sampled_from([0.1, 1 / 3, 1 / 3 + 1e-9])
+VALUES = {
+    "learning_rate": UP,
+    **dict.fromkeys(("momentum", "b1", "b2", "weight_decay"), st.one_of(st.just(0.0), UP)),
+    **dict.fromkeys(("eps", "clip"), UP),
+    "nesterov": st.booleans(),
+    "schedule": st.sampled_from(["constant", "cosine", "linear"]),
+    "warmup": st.integers(0, 2),
+}
+TAKEN = {name: takes(name) for name in OPTIMIZERS}
+SIGNED = st.sampled_from([-1.0, -0.0, 0.0, 1 / 3, 1 / 3 + 1e-9])
+
+
+@st.composite
+def described(draw):
+    """What a point is made of, in plain values."""
+    model = draw(st.sampled_from(["circuit", "subspace", "full"]))
+    names = ("alpha_3", "beta_2", "gamma_3") if model == "circuit" else COORDINATES
+    optimizer = draw(st.sampled_from(OPTIMIZERS))
+    taken = [option for option in TAKEN[optimizer] if option == "learning_rate" or draw(st.booleans())]
+    since = st.sampled_from([0.0, 40.0, 1 / 3])
+    return {
+        "task": (draw(st.integers(2, 3)), draw(st.sampled_from(["last", "uniform"]))),
+        "optimizer": {"name": optimizer} | {option: draw(VALUES[option]) for option in taken},
+        "start": (
+            draw(st.sampled_from([0.0, 0.1, (0.1, 0.0, 0.2)])),
+            draw(st.dictionaries(st.sampled_from(names), SIGNED, max_size=2)),
+        ),
+        "hold": [
+            (name, draw(st.one_of(st.none(), SIGNED)), draw(since))
+            for name in draw(st.lists(st.sampled_from(names), max_size=2, unique=True))
+        ],
+        "model": model,
+        "seed": draw(st.integers(0, 1)),
+        "batch_size": draw(st.integers(1, 2)),
+        "steps": None if optimizer == "gd" else draw(st.integers(3, 4)),
+        "sequences": draw(st.sampled_from([None, 2, 3])),
+        "shared_frames": draw(st.sampled_from([1, 2])),
+        "dtype": draw(st.sampled_from(["float32", "float64"])),
+    }
+
+
+def made(task, model, optimizer, start, hold, **plain):
+    length, query = task
+    training = {"optimizer": Optimizer(**optimizer), "start": Start(*start), "hold": tuple(Hold(*one) for one in hold)}
+    return Point(Task(length, query=query), model, step=0.25, samples=1, **training, **plain)
+
+
+@given(st.lists(described(), min_size=2, max_size=8))
+def test_keys_orders_and_columns_tell_the_same_points_apart(descriptions):
+    """And every point comes back from what is written of it."""
+    found = [made(**one) for one in descriptions]
+    for point in found:
+        assert point_of(json.loads(json.dumps(configuration_of(point)))) == point
+    for told in (key_of, point_order, lambda point: json.dumps(columns_of(point)).replace("-0.0", "0.0")):
+        assert len({told(point) for point in found}) == len(set(found))
+    assert sorted(found, key=point_order) == sorted(reversed(found), key=point_order)
 
 
 def test_a_point_is_replaced_by_what_is_known_of_it_later(filled):
@@ -173,7 +275,7 @@ def test_a_ledger_is_read_where_nothing_can_be_written(filled, monkeypatch):
 HOLDER = """
 import sys, time
 from induction_dynamics.scaling.ledger import Entry, open_ledger
-from induction_dynamics.scaling.sweep import Point
+from induction_dynamics.scaling.points import Point
 from induction_dynamics.dynamics.emergence import Emergence
 from induction_dynamics.task import Task
 with open_ledger(sys.argv[1]) as ledger:

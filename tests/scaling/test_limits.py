@@ -10,7 +10,8 @@ from scipy import integrate, special
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.scaling.laws import local_log_slopes
 from induction_dynamics.scaling.limits import GROWTHS, MEASURES, AsymptoticLaw, asymptotic_law
-from induction_dynamics.scaling.sweep import Point, sweep
+from induction_dynamics.scaling.points import Point
+from induction_dynamics.scaling.sweep import sweep
 from induction_dynamics.task import Task
 
 SERIES = [(model, query) for model in ("circuit", "subspace") for query in ("last", "uniform")]

@@ -14,10 +14,12 @@ import pytest
 from induction_dynamics.dynamics.emergence import crossing_targets, crossings_of_all
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.scaling import study as module
-from induction_dynamics.scaling.ledger import NOT_COMPUTED, key_of, open_ledger, read_ledger, read_runs, read_state
+from induction_dynamics.scaling.keys import key_of
+from induction_dynamics.scaling.ledger import NOT_COMPUTED, open_ledger, read_ledger, read_runs, read_state
 from induction_dynamics.scaling.plan import Grid
+from induction_dynamics.scaling.points import Point
 from induction_dynamics.scaling.study import run_sweep
-from induction_dynamics.scaling.sweep import Point, batches, run_batch, sweep
+from induction_dynamics.scaling.sweep import batches, run_batch, sweep
 from induction_dynamics.task import Task
 
 QUICK = Grid((4, 8, 16, 100), model=("circuit",)).points()

@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 
 from induction_dynamics.dynamics import solvers
-from induction_dynamics.dynamics.emergence import DEFAULT_MEASURES
+from induction_dynamics.dynamics.emergence import DEFAULT_MEASURES, emergence_times
+from induction_dynamics.dynamics.flow import solve_flow
+from induction_dynamics.dynamics.holds import Hold
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.scaling import sweep as sweep_module
-from induction_dynamics.scaling.sweep import MODELS, Point, Row, run_points, sweep
+from induction_dynamics.scaling.points import MODELS, Point, Row
+from induction_dynamics.scaling.sweep import run_points, sweep
 from induction_dynamics.task import Task
+from induction_dynamics.training.optimizers import Optimizer
+from induction_dynamics.training.starts import Start
+from induction_dynamics.training.train import train
 
 
 def circuit(length, query="last", **options):
@@ -63,6 +69,7 @@ def test_fields_of_a_row():
     assert [field.name for field in dataclasses.fields(Row)] == [
         *("context_length", "embedding_dim", "inputs", "query", "rotation", "model", "measure", "threshold", "time"),
         *("time_unit", "outcome", "sustained", "seed", "batch_size", "step", "samples", "horizon", "accuracy"),
+        *("optimizer", "learning_rate", "steps", "sequences", "start", "hold", "training"),
     ]
 
 
@@ -103,7 +110,7 @@ def no_runs(monkeypatch):
         raise Solved
 
     monkeypatch.setattr(sweep_module, "solve_flows", refuse)
-    monkeypatch.setattr(sweep_module, "train", refuse)
+    monkeypatch.setattr(sweep_module, "run_training", refuse)
 
 
 @pytest.fixture
@@ -118,12 +125,12 @@ def batches(monkeypatch):
         given.append((tasks, model, options))
         return [failed] * len(tasks)
 
-    def train(task, **options):
-        given.append(([task], "full", options))
-        return failed
+    def run_training(settings, seeds, stop, **options):
+        given.append(([settings.task], "full", {"seed": seeds[0], "horizon": settings.horizon}))
+        return [failed]
 
     monkeypatch.setattr(sweep_module, "solve_flows", solve)
-    monkeypatch.setattr(sweep_module, "train", train)
+    monkeypatch.setattr(sweep_module, "run_training", run_training)
     return given
 
 
@@ -211,8 +218,57 @@ def test_progress_is_monotone_and_ends_at_the_total(batches):
 def test_training_says_how_far_it_is():
     told = []
     sweep([full(2, horizon=3.0)], on_progress=lambda *words: told.append(words))
-    assert [words[:2] for words in told] == [(0, 1), (0, 1), (1, 1)]
-    assert re.fullmatch(r"full, query uniform, N = 2: 49 steps of at most 49, loss \d\.\d{3}", told[1][2])
+    assert {words[:2] for words in told[:-1]} == {(0, 1)} and told[-1][:2] == (1, 1)
+    last = r"full, query uniform, N = 2: step 48 of at most 48, flow time 12, loss 0\.\d+(, [^ ]+ steps/s, .* left)?"
+    assert re.fullmatch(last, told[-2][2])
+
+
+def test_a_training_without_flow_time():
+    optimizer = Optimizer("adam", learning_rate=0.1)
+    point = full(2, batch_size=8, optimizer=optimizer, steps=16, sequences=8, start=Start(0.1))
+    told = []
+    rows = sweep(
+        [point], measures=["gamma_3", "beta_9"], thresholds=[0.2], on_progress=lambda *say: told.append(say[2])
+    )
+    run = train(
+        point.task,
+        **{"optimizer": optimizer, "steps": 16, "batch_size": 8, "sequences": 8, "start": Start(0.1), "seed": 5},
+    )
+    expected = emergence_times(run, measures=["gamma_3", "beta_9"], thresholds=[0.2])
+    assert [(row.time, row.outcome) for row in rows] == [(one.time, one.outcome) for one in expected]
+    assert [row.outcome for row in rows] == ["emerged", "horizon_reached"] and 1 < (rows[0].time or 0) < 16
+    for row in rows:
+        assert (row.time_unit, row.optimizer, row.learning_rate, row.steps) == ("steps", "adam", 0.1, 16)
+        assert (row.horizon, row.step, row.sequences, row.start, row.hold) == (None, None, 8, "scale=0.1", None)
+    assert told[0] == "full, adam, query uniform, N = 2" and "step 16 of at most 16, loss" in told[-2]
+
+
+def test_holds_and_starts_of_reduced_flows_are_those_of_a_flow():
+    start, hold = {"gamma_3": 0.1}, (Hold("alpha_3", 0.0),)
+    points = [circuit(n, start=Start(0.5, start), hold=hold) for n in (4, 8)]
+    rows = sweep(points, measures=["alpha_3", "gamma_3"])
+    assert [(row.start, row.hold) for row in rows] == 4 * [("gamma_3=0.1", "alpha_3=0.0")]
+    assert [row.outcome for row in rows] == ["horizon_reached", "emerged"] * 2
+    run = solve_flow(Task(8), "circuit", start=start, hold=hold, horizon=12.0)
+    (expected,) = emergence_times(run, measures=["gamma_3"])
+    assert rows[3].time == pytest.approx(expected.time, rel=1e-6)
+
+
+def test_a_point_without_what_its_optimizer_needs():
+    adam = Optimizer("adam", learning_rate=0.1)
+    with pytest.raises(ArgumentError, match="steps must be given with the optimizer adam, which has no flow time"):
+        full(2, optimizer=adam)
+    with pytest.raises(ArgumentError, match="steps must be left out with the optimizer gd"):
+        full(2, steps=5)
+    with pytest.raises(ArgumentError, match="horizon must be given for a run with flow time"):
+        full(2, horizon=None)
+    with pytest.raises(ArgumentError, match="batch_size must be at most the number of sequences in the fixed set"):
+        full(2, sequences=4)
+    point = full(2, optimizer=adam, steps=5, horizon=3.0)
+    assert (point.horizon, point.step) == (None, None)
+    with pytest.raises(ArgumentError, match="start must be of alpha_3, beta_2, gamma_3 for the model circuit"):
+        circuit(2, start=Start(coordinates={"gamma_4": 1.0}))
+    assert circuit(2, start=Start(0.5), optimizer=adam, steps=5, sequences=9, dtype="float64") == circuit(2)
 
 
 def test_points_come_out_as_they_are_done():

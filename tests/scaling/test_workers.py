@@ -15,8 +15,8 @@ import pytest
 from induction_dynamics.scaling import study as module
 from induction_dynamics.scaling import workers
 from induction_dynamics.scaling.ledger import NOT_COMPUTED, read_ledger
+from induction_dynamics.scaling.points import Point
 from induction_dynamics.scaling.study import run_sweep
-from induction_dynamics.scaling.sweep import Point
 from induction_dynamics.task import Task
 
 
@@ -34,7 +34,7 @@ use_threads(1)
 import jax
 jax.config.update("jax_enable_x64", True)
 from induction_dynamics.scaling.study import run_sweep
-from induction_dynamics.scaling.sweep import Point
+from induction_dynamics.scaling.points import Point
 from induction_dynamics.task import Task
 points = [Point(Task(3), "full", seed=seed, batch_size=256, step=0.25, horizon=3.0) for seed in range(8)]
 run_sweep([*points, *(Point(Task(n), "circuit") for n in (4, 8))], sys.argv[1])

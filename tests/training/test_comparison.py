@@ -13,7 +13,7 @@ from induction_dynamics.dynamics.trajectory import Trajectory
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.task import Task
 from induction_dynamics.training.comparison import MOST_TIMES, Comparison, compare
-from induction_dynamics.training.gradient_descent import train
+from induction_dynamics.training.train import train
 
 TASK = Task(2, query="uniform")
 

@@ -8,7 +8,8 @@ from induction_dynamics.dynamics import circuit_flow, flow, solvers
 from induction_dynamics.pseudo_parameters import COORDINATES
 from induction_dynamics.reduced.loss import reduced_loss
 from induction_dynamics.task import Task, split_seed
-from induction_dynamics.training import gradient_descent
+from induction_dynamics.training import steps
+from induction_dynamics.training.settings import Settings
 from induction_dynamics.transformer.disentangled import zero_weights
 
 PLATFORMS = ("cuda", "tpu")
@@ -68,11 +69,14 @@ def test_the_circuits_own_flow_lowers():
 def test_one_training_step_lowers(inputs, rotation, platform):
     task = Task(3, inputs=inputs, query="uniform", rotation=rotation)
 
-    def step(weights, data, span, learning_rate):
-        pending = gradient_descent.Pending(weights, weights)
-        return gradient_descent._advance(pending, data, span, learning_rate, task, 8, 1)
+    settings = Settings(task, batch_size=8)
+    recipe, rate = settings.recipe(), jnp.float32(2.0)
+    held = steps.held_from((), 1.0, jnp.float32)
 
-    arguments = zero_weights(task.embedding_dim), split_seed(0).data, jnp.asarray([0, 1], jnp.int32), jnp.float32(2.0)
-    exported = lowered(step, platform, *arguments)
+    def step(state, data, first, count, rate):
+        return steps.advance(state, steps.Inputs(data, rate, None, held), first, count, recipe, 1)
+
+    state = steps.first_state(zero_weights(task.embedding_dim), recipe, rate)
+    exported = lowered(step, platform, state, split_seed(0).data, jnp.int32(0), jnp.int32(1), rate)
     assert exported.platforms == (platform,)
     assert "callback" not in exported.mlir_module()
