@@ -3,7 +3,16 @@
 import dataclasses
 from pathlib import Path
 
-from experiments.benchmarks import circuit_sweep, gram_draws, loss_cost, subspace_sweep, warm_start, workers
+from experiments.benchmarks import (
+    circuit_sweep,
+    frame_draws,
+    gram_draws,
+    loss_cost,
+    subspace_sweep,
+    training_step,
+    warm_start,
+    workers,
+)
 from experiments.recorder import chosen, run_script
 
 BENCHMARKS = {
@@ -12,6 +21,8 @@ BENCHMARKS = {
     "subspace_sweep": lambda folder: subspace_sweep.main(subspace_sweep.SubspaceSweepConfig(folder)),
     "warm_start": lambda folder: warm_start.main(warm_start.WarmStartConfig(folder)),
     "gram_draws": lambda folder: gram_draws.main(gram_draws.GramDrawsConfig(folder)),
+    "frame_draws": lambda folder: frame_draws.main(frame_draws.FrameDrawsConfig(folder)),
+    "training_step": lambda folder: training_step.main(training_step.TrainingStepConfig(folder)),
     "workers": lambda folder: workers.main(workers.WorkersConfig(folder)),
 }
 """What measures each table, with the configuration whose numbers are committed."""

@@ -19,7 +19,8 @@ from induction_dynamics.dynamics.emergence import DEFAULT_MEASURES, crossings_of
 from induction_dynamics.dynamics.flow import ACCURACY, solve_flows
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.scaling.plan import log_spaced
-from induction_dynamics.scaling.sweep import Point, sweep
+from induction_dynamics.scaling.points import Point
+from induction_dynamics.scaling.sweep import sweep
 from induction_dynamics.task import Task
 
 Times = Mapping[int, Mapping[str, float]]

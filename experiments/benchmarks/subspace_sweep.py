@@ -27,7 +27,8 @@ from experiments.recorder import run_script
 from induction_dynamics.dynamics.flow import ACCURACY
 from induction_dynamics.pseudo_parameters import COORDINATES
 from induction_dynamics.reduced.loss import ReducedLoss, reduced_loss
-from induction_dynamics.scaling.sweep import Point, sweep
+from induction_dynamics.scaling.points import Point
+from induction_dynamics.scaling.sweep import sweep
 from induction_dynamics.task import Task
 
 Times = Mapping[str, float | None]

@@ -11,18 +11,32 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import __main__ as benchmarks
-from experiments.benchmarks import circuit_sweep, gram_draws, kvaerno, loss_cost, subspace_sweep, warm_start, workers
+from experiments.benchmarks import (
+    circuit_sweep,
+    frame_draws,
+    gram_draws,
+    kvaerno,
+    loss_cost,
+    subspace_sweep,
+    training_step,
+    warm_start,
+    workers,
+)
 from experiments.benchmarks.lsoda import circuit_times, gradient, hessian, loss, plain_circuit_times
+from experiments.benchmarks.plain_transformer import plain_loss
 from experiments.benchmarks.stopwatch import interleaved
 from experiments.recorder import read_table, run_script
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES
 from induction_dynamics.reduced.loss import reduced_loss
-from induction_dynamics.scaling.sweep import Point, sweep
-from induction_dynamics.task import Task
+from induction_dynamics.scaling.points import Point
+from induction_dynamics.scaling.sweep import sweep
+from induction_dynamics.task import Task, sample_sequences
+from induction_dynamics.transformer.disentangled import batch_loss, zero_weights
 
 TABLES = Path(benchmarks.__file__).parent / "tables"
 TOLD = " ".join((Path(__file__).parents[2] / "README.md").read_text().split())
+TOLD_HERE = " ".join((Path(benchmarks.__file__).parent / "README.md").read_text().split())
 TIMED = {"seconds", "least", "most", "rounds"}
 
 
@@ -125,6 +139,16 @@ def test_rivals_of_the_subspace_are_right_and_can_be_given_up(solver):
     assert all(map(math.isnan, subspace_sweep.rival_times(Task(6), solver, 1e-8, patience=0.0).values()))
 
 
+@pytest.mark.parametrize("task", [Task(1, 4), Task(3, 8, "isotropic", "uniform", 40.0)], ids=str)
+def test_the_plain_transformer_has_the_same_loss(task, key):
+    sequences = sample_sequences(task, key, 3, jnp.float64)
+    rng = np.random.default_rng(0)
+    weights = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), zero_weights(task.embedding_dim))
+    both = (jax.jit(jax.value_and_grad(function))(weights, sequences) for function in (plain_loss, batch_loss))
+    for theirs, ours in zip(*map(jax.tree.leaves, both), strict=True):
+        np.testing.assert_allclose(theirs, ours, rtol=1e-12, atol=1e-12 * np.max(np.abs(ours)))
+
+
 @pytest.mark.slow
 def test_kvaerno_is_right(capsys):
     answer = kvaerno.main(kvaerno.KvaernoConfig(6, tolerance=1e-7))
@@ -192,6 +216,23 @@ def test_warm_start_runs(tmp_path, made):
     assert column(made("warm_start"), "start") == ["first", "second"]
 
 
+def test_training_step_runs(tmp_path, made):
+    config = training_step.TrainingStepConfig(tmp_path, sizes=((2, 6, 8),), product=64, rounds=2)
+    training_step.main(config)
+    rows = made("training_step")
+    assert column(rows, "what") == ["product", "step", "plain", "sampling"]
+    assert only(rows, "operations", what="step") == training_step.operations(2, 6, 8)
+    assert only(rows, "fraction", what="product") == only(rows, "over_step", what="step") == 1
+    assert only(rows, "fraction", what="sampling") is None
+
+
+def test_operations_of_a_step():
+    # N = 1, D = 2 by hand: K = 2 keys of E = 4 numbers, 3 scores, weights 4 x 4, 8 x 8 and 2 x 16
+    forward = 2 * 2 * 16 + 2 * 3 * 4 + 2 * 64 + 2 * 32 + 5 * 2 * 2 * 4 + 2 * 2 * 1
+    back = 2 * 2 * 16 + 2 * 3 * 4 + 4 * 64 + 4 * 32 + 5 * 2 * 2 * 4 + 2 * 2 * 1
+    assert training_step.operations(1, 2, 3) == 3 * (forward + back) + 2 * (16 + 64 + 32)
+
+
 def test_gram_draws_runs(tmp_path, made):
     config = gram_draws.GramDrawsConfig(
         tmp_path, context_lengths=(2,), samples=70, widths=(8, 1_000), vector_widths=(8,), rounds=1, vector_rounds=1
@@ -210,9 +251,9 @@ def test_explicit_vectors_give_as_many_gram_matrices_as_asked_for(key):
 # What the README says is in the committed tables: a bound that holds, and is not far from what was measured.
 
 
-def told(sentence):
+def told(sentence, text=TOLD):
     """The numbers that stand in the README in the places of `#`."""
-    (found,) = re.findall(re.escape(sentence).replace(r"\#", r"([0-9.]+)"), TOLD)
+    (found,) = re.findall(re.escape(sentence).replace(r"\#", r"([0-9.]+)"), text)
     return [float(number) for number in ([found] if isinstance(found, str) else found)]
 
 
@@ -282,6 +323,20 @@ def test_claims_of_starting(committed):
         assert row["share_of_imports"] <= 1
 
 
+def test_claims_of_a_training_step(committed):
+    rows = committed("training_step")
+    sizes = [(row["context_length"], row["embedding_dim"], row["batch_size"]) for row in rows if row["what"] == "step"]
+    assert sizes == list(training_step.TrainingStepConfig.sizes)
+    bounds = told("more than #, # and # of the rate of a large matrix product", TOLD_HERE)
+    assert told("runs at more than #, # and # of the machine's rate of float32 matrix products") == bounds
+    for (pairs, dim, batch), fraction, bound in zip(sizes, column(rows, "fraction", what="step"), bounds, strict=True):
+        assert_above(fraction, bound)
+        needed = {training_step.operations(pairs, dim, batch)}
+        assert set(column(rows, "operations", what="step", embedding_dim=dim)) == needed
+    (over,) = told("The plain one takes more than # times as long", TOLD_HERE)
+    assert_above(min(column(rows, "over_step", what="plain")), over)
+
+
 def test_claims_of_several_processes(committed):
     rows = committed("workers")
     (gain,) = told("by two processes of one thread is more than # times as fast as by one")
@@ -297,3 +352,25 @@ def test_claims_of_the_draws(committed):
     assert set(column(rows, "samples")) == {2048}
     (vectors,) = told("explicit vectors it takes more than # times as long already at D = 4,096")
     assert_above(min(column(rows, "over_narrowest", how="vectors", embedding_dim=4_096)), vectors)
+
+
+def test_frame_draws_runs(tmp_path, made):
+    config = frame_draws.FrameDrawsConfig(
+        tmp_path, sizes=((1, 4, 6), (2, 6, 5)), shared=(1, 3), batches=64, noisy=1, rounds=1
+    )
+    frame_draws.main(config)
+    rows = made("frame_draws")
+    assert column(rows, "how") == ["frames", "frames", "qr", "step"] * 2
+    assert column(rows, "over_step", how="step") == [1, 1]
+    assert column(rows, "noise_zero", how="frames", shared=1) == [1, None]
+    found = only(rows, "noise_anywhere", how="frames", shared=3, context_length=1)
+    assert abs(found - 1) < 0.5
+
+
+def test_sharing_frames_is_cheap_and_adds_little_noise(committed):
+    rows = committed("frame_draws")
+    large = [row for row in rows if row["context_length"] >= 16 and row["how"] == "frames" and row["shared"] == 16]
+    assert large and max(row["over_step"] for row in large) < 0.2
+    assert "with 16 sequences to a frame it is less than a fifth of a step" in TOLD
+    for name in ("zero", "halfway", "anywhere"):
+        assert only(rows, f"noise_{name}", context_length=8, how="frames", shared=16) < 1.05
