@@ -9,7 +9,7 @@ import induction_dynamics
 from experiments.recorder import read_table
 from induction_dynamics.cli import COMMANDS
 from induction_dynamics.cli.document import fit_rows
-from induction_dynamics.scaling.sweep import Row
+from induction_dynamics.scaling.points import Row
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -50,7 +50,7 @@ def test_the_trained_model_agrees_with_the_reduced_flow(committed):
             assert sorted(full) == lengths
             # for all but the loss at N = 4, where the loss of single batches is noisiest
             assert all(abs(full[n] / reduced[n] - 1) < 0.02 for n in lengths)
-            assert all(abs(full[n] / reduced[n] - 1) < 0.012 for n in lengths if (measure, n) != ("loss", 4))
+            assert all(abs(full[n] / reduced[n] - 1) < 0.014 for n in lengths if (measure, n) != ("loss", 4))
 
 
 @pytest.mark.parametrize("measure", ["alpha_3", "beta_2", "loss"])
