@@ -3,18 +3,18 @@
 import contextlib
 import dataclasses
 import hashlib
-import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from induction_dynamics.cli.computing import compute, make_points, use_device
+from induction_dynamics.cli.devices import answers_alone, devices_of, join_processes, together
 from induction_dynamics.cli.document import as_csv, as_json, build, configuration
 from induction_dynamics.cli.folder import CONFIG, claimed, pictures, text, write_all
-from induction_dynamics.cli.options import CheckpointOptions, DeviceOptions, TrainOptions
+from induction_dynamics.cli.options import CheckpointOptions, TrainOptions
 from induction_dynamics.cli.parsing import Command
 from induction_dynamics.cli.refusal import FAILED, Refusal
 from induction_dynamics.cli.tables import show
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 STATES = "checkpoints"
 """Folder within the output folder for the states that a run goes on from."""
-
-_PATIENCE = 60  # seconds in which several processes find each other
 
 FILES = ("train.json", "rows.csv", "records.npz", "weights.npz", "train.png", "train.svg")
 
@@ -62,7 +60,7 @@ def run(options: TrainOptions) -> None:
     with _folder(options.checkpoints, config) if answers else nullcontext():
         more = _trainer(options, weights, notes)
         quiet = dataclasses.replace(options.answer, quiet=options.answer.quiet or not answers)
-        with _answers_alone(options.devices), _together(options.devices):
+        with answers_alone(options.devices), together(options.devices):
             rows = compute(points, dataclasses.replace(options, answer=quiet), runs.append, **more)
         rows = _named(rows, options)
         if not answers:
@@ -118,53 +116,6 @@ def check_together(options: TrainOptions) -> None:
         raise Refusal(f"--process must be below --processes, which is {devices.processes}; got '{devices.process}'.")
 
 
-def join_processes(options: DeviceOptions) -> None:
-    """Make several processes one computation, if there are any.
-
-    Raises:
-        Refusal: with status 1, if they do not find each other.
-    """
-    if options.coordinator is None:
-        return
-    import jax
-
-    try:
-        jax.distributed.initialize(
-            options.coordinator, options.processes, options.process, initialization_timeout=_PATIENCE
-        )
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise Refusal(f"The processes do not find each other at {options.coordinator}: {reason}", FAILED) from None
-
-
-@contextlib.contextmanager
-def _together(options: DeviceOptions) -> Iterator[None]:
-    """Say in a sentence, within the block, that another process has ended."""
-    try:
-        yield
-    except RuntimeError as error:
-        if options.coordinator is None:
-            raise
-        reason = " ".join(str(error).split())[:200]
-        raise Refusal(f"The processes have lost each other, as when one of them ends: {reason}", FAILED) from None
-
-
-@contextlib.contextmanager
-def _answers_alone(options: DeviceOptions) -> Iterator[None]:
-    """Send to standard error what libraries of several processes say on standard output of their connections."""
-    if options.coordinator is None:
-        yield
-        return
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-
-
 def _folder(options: CheckpointOptions, config: dict[str, Any]) -> contextlib.AbstractContextManager[object]:
     if options.output is None:
         return nullcontext()
@@ -184,8 +135,7 @@ def _claimed(options: CheckpointOptions, config: dict[str, Any]) -> Iterator[Non
 
 
 def _has_states(typed: str) -> bool:
-    states = Path(typed) / STATES / "states"
-    return states.is_dir() and any(path.name.isdigit() for path in states.iterdir())
+    return any((Path(typed) / STATES / "about").glob("[0-9]*.json"))
 
 
 def _trainer(options: TrainOptions, weights: "Weights | None", notes: list[str]) -> dict[str, Any]:
@@ -217,30 +167,6 @@ def _trainer(options: TrainOptions, weights: "Weights | None", notes: list[str])
             raise Refusal(f"A state could not be saved ({error.strerror or error}).", FAILED) from None
 
     return {"train_with": train_with}
-
-
-def devices_of(options: DeviceOptions, kind: str) -> Sequence[Any]:
-    """The devices that share each batch; none is as good as one.
-
-    Args:
-        options: how many.
-        kind: `cpu`, `gpu` or `tpu`.
-
-    Raises:
-        Refusal: there are not as many.
-    """
-    import jax
-
-    if options.devices is None and options.coordinator is None:
-        return ()
-    found = jax.devices(kind)
-    wanted = options.devices or len(found)
-    if wanted > len(found):
-        words = f"at most the number of devices that jax finds, which is {len(found)}"
-        raise Refusal(f"--devices must be {words}; got '{wanted}'.")
-    if options.coordinator is not None and wanted < len(found):
-        raise Refusal(f"--devices must be all of those of several processes, which are {len(found)}; got '{wanted}'.")
-    return found[:wanted]
 
 
 def _checkpoints(options: TrainOptions, notes: list[str]) -> "Checkpoints | None":

@@ -268,6 +268,8 @@ class _Run:
 
     def pace(self, count: int, seconds: float) -> None:
         """Find how many steps go by in a moment; what is compiled first counts as slow."""
+        if jax.process_count() > 1:
+            return
         fitting = int(_PATIENCE / max(seconds / count, 1e-9))
         self._at_once = min(max(fitting, 1), 8 * self._at_once, LOOK)
 

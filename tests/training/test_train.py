@@ -241,6 +241,21 @@ def test_a_seed_that_diverges_leaves_the_others_alone(monkeypatch):
     np.testing.assert_allclose(calm.coordinates, short().coordinates, rtol=1e-4, atol=1e-4)
 
 
+def test_several_processes_take_the_same_steps_at_once(monkeypatch):
+    """Whatever time it takes each of them; one alone goes by its speed."""
+    from induction_dynamics.training.settings import Settings
+    from induction_dynamics.training.steps import first_state
+    from induction_dynamics.training.train import _Run
+
+    settings = Settings(SMALL)
+    state = first_state(zero_weights(6), settings.recipe(), jnp.float32(1.0))
+    for processes, steps in ((2, LOOK), (1, 1)):
+        monkeypatch.setattr(jax, "process_count", lambda processes=processes: processes)
+        run = _Run(settings, 1, (), state)
+        run.pace(1, 100.0)
+        assert run.steps_to_go(0) == steps
+
+
 def test_seeds_are_needed():
     with pytest.raises(ArgumentError, match="seeds must be at least one seed"):
         train_seeds(SMALL, ())
