@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import re
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from induction_dynamics.transformer.disentangled import Weights
 LOCK = "lock"
 _STATES, _ABOUT, _RECORDS = "states", "about", "records"
 _SCHEMA_VERSION = 1
+_PATIENCE = 30.0  # seconds in which the first of several processes makes the folder
 _FILE = re.compile(r"([0-9]{10})-([0-9]{10})\.npz")
 
 
@@ -125,7 +127,7 @@ class Store:
     def __enter__(self) -> "Store":
         if self._writes:
             try:
-                for name in (_STATES, _ABOUT, _RECORDS):
+                for name in (_ABOUT, _RECORDS, _STATES):
                     (self._folder / name).mkdir(parents=True, exist_ok=True)
                 lock = filelock.FileLock(self._folder / LOCK, timeout=0)
                 self._exit.enter_context(lock)
@@ -133,10 +135,20 @@ class Store:
                 raise self._refused("a folder at which no other training is at work") from None
             except OSError as error:
                 raise self._refused(f"a folder that can be written ({error.strerror or error})") from None
+        else:
+            self._wait()
         with self._exit:
             self._manager = self._exit.enter_context(_manager(self._folder / _STATES))
             self._exit = self._exit.pop_all()
         return self
+
+    def _wait(self) -> None:
+        """Until the first process has made the folder, which the others only read."""
+        deadline = time.monotonic() + _PATIENCE
+        while not (self._folder / _STATES).is_dir():
+            if time.monotonic() > deadline:
+                raise self._refused("a folder that all processes can read")
+            time.sleep(0.02)
 
     def __exit__(self, *_: object) -> None:
         self._exit.close()

@@ -177,7 +177,7 @@ def test_options_are_read_as_they_are_written(options, random):
     typed = {
         name: value
         for name, value in again.items()
-        if name not in ("device_kind", "versions") and value is not None and value != []
+        if name not in ("device_kind", "versions") and value is not None and value is not False and value != []
     }
     assert read(command, as_words(typed, typed)) == config
 
