@@ -1,4 +1,6 @@
-"""The one way in which this package refuses an argument."""
+"""The one way in which this package refuses an argument, and what a sentence on a failure needs."""
+
+import operator
 
 
 class ArgumentError(ValueError):
@@ -23,3 +25,24 @@ class ArgumentError(ValueError):
         self.value = value
         self.allowed = allowed
         super().__init__(f"{argument} must be {allowed}; got {value!r}.")
+
+
+def whole_number(value: object) -> int | None:
+    """A whole number of Python, NumPy or JAX as Python's; None for whatever else, True and False as well.
+
+    Args:
+        value: as given.
+    """
+    try:
+        return None if isinstance(value, bool) else operator.index(value)  # pyright: ignore[reportArgumentType]
+    except TypeError:
+        return None
+
+
+def in_words(error: BaseException) -> str:
+    """What an error of somebody else says, on one line and not at length.
+
+    Args:
+        error: as raised.
+    """
+    return " ".join(str(error).split())[:200] or type(error).__name__

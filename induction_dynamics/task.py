@@ -2,14 +2,13 @@
 
 import dataclasses
 import math
-import operator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from induction_dynamics.errors import ArgumentError
+from induction_dynamics.errors import ArgumentError, whole_number
 from induction_dynamics.frames import haar_frames, haar_unitary_frames
 
 INPUTS = ("orthonormal", "isotropic")
@@ -135,11 +134,8 @@ def require_float64(what: str) -> None:
 def _set_whole(task: Task, name: str, allowed: str, smallest: int) -> None:
     """Check a whole number, of Python or NumPy, and keep it as Python's."""
     value = getattr(task, name)
-    try:
-        number = -1 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = -1
-    if number < smallest:
+    number = whole_number(value)
+    if number is None or number < smallest:
         raise ArgumentError(name, value, allowed)
     object.__setattr__(task, name, number)
 

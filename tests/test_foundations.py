@@ -19,7 +19,7 @@ ROOT = "induction_dynamics"
 FOLDER = Path(induction_dynamics.__file__).parent
 
 LAYERS = (
-    {"errors", "provenance"},
+    {"errors", "files", "provenance"},
     {"frames"},
     {"task"},
     {"gram_matrices"},

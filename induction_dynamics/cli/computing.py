@@ -17,7 +17,6 @@ from induction_dynamics.cli.options import (
 )
 from induction_dynamics.cli.progress import progress
 from induction_dynamics.cli.refusal import FAILED, Refusal
-from induction_dynamics.cli.training_kinds import coordinates_of
 from induction_dynamics.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ def intervention(options: InterventionOptions) -> dict[str, Any]:
         ArgumentError: a coordinate is named twice.
     """
     from induction_dynamics.dynamics.holds import Hold
-    from induction_dynamics.training.starts import Start
+    from induction_dynamics.training.starts import Start, coordinates_of
 
     scale: Any = 0.0
     if isinstance(options, TrainStartOptions) and options.start_scale:

@@ -8,6 +8,7 @@ from typing import Any
 
 from induction_dynamics.cli.options import DeviceOptions
 from induction_dynamics.cli.refusal import FAILED, Refusal
+from induction_dynamics.errors import in_words
 
 _PATIENCE = 60  # seconds in which several processes find each other
 
@@ -27,8 +28,8 @@ def join_processes(options: DeviceOptions) -> None:
             options.coordinator, options.processes, options.process, initialization_timeout=_PATIENCE
         )
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise Refusal(f"The processes do not find each other at {options.coordinator}: {reason}", FAILED) from None
+        where = options.coordinator
+        raise Refusal(f"The processes do not find each other at {where}: {in_words(error)}", FAILED) from None
 
 
 @contextlib.contextmanager
@@ -39,8 +40,8 @@ def together(options: DeviceOptions) -> Iterator[None]:
     except RuntimeError as error:
         if options.coordinator is None:
             raise
-        reason = " ".join(str(error).split())[:200]
-        raise Refusal(f"The processes have lost each other, as when one of them ends: {reason}", FAILED) from None
+        sentence = f"The processes have lost each other, as when one of them ends: {in_words(error)}"
+        raise Refusal(sentence, FAILED) from None
 
 
 @contextlib.contextmanager

@@ -14,8 +14,8 @@ from induction_dynamics.cli.training_kinds import (
     DTYPE,
     HOLD_WORD,
     LEARNING_RATE,
+    MOST_STEPS,
     OPTIMIZER,
-    SCALE,
     SCHEDULE,
     SEQUENCES,
     SHARED,
@@ -53,7 +53,7 @@ FOLDER = path("DIR", "the path of a folder")
 _WEIGHTS = path("FILE", "the path of a file of weights, or of a folder of them")
 _NEW_FILE = path("FILE", "the path of a new file")
 _START_FILE = path("FILE", "the path of a file of weights")
-_EVERY = whole("K", "a whole number of steps", 1, 2**31 - 2**16)
+_EVERY = whole("K", "a whole number of steps", 1, MOST_STEPS)
 _KEEP = whole("K", "a whole number of states", 1, 10**6)
 _DEVICES = whole("K", "a whole number of devices", 1, 10**6)
 _PROCESSES = whole("K", "a whole number of processes", 1, 10**6)
@@ -154,7 +154,7 @@ class TrainStartOptions(InterventionOptions):
         start_weights: .npz or .safetensors file of the weights to start from, in the place of the other two.
     """
 
-    start_scale: Annotated[tuple[float, ...], several(SCALE, repeats=True), default("0")] = ()
+    start_scale: Annotated[tuple[float, ...], several(AT_LEAST_ZERO, repeats=True), default("0")] = ()
     start_weights: Annotated[str | None, one(_START_FILE), default("none")] = None
 
 

@@ -33,7 +33,6 @@ from induction_dynamics.cli.training_kinds import (
     HOLDS,
     LEARNING_RATE,
     OPTIMIZER,
-    SCALE,
     SCHEDULE,
     SEQUENCES,
     SHARED,
@@ -145,7 +144,7 @@ class SweepTrainingOptions:
     schedule: Annotated[tuple[str, ...] | None, several(SCHEDULE), default("constant")] = None
     warmup: Annotated[tuple[int, ...] | None, several(WARMUP), default("0")] = None
     steps: Annotated[tuple[int, ...] | None, several(STEPS), default("none")] = None
-    start_scale: Annotated[tuple[float, ...] | None, several(SCALE), default("0")] = None
+    start_scale: Annotated[tuple[float, ...] | None, several(AT_LEAST_ZERO), default("0")] = None
     start: Annotated[tuple[str, ...] | None, several(STARTS), default("none")] = None
     sequences: Annotated[tuple[int, ...] | None, several(SEQUENCES), default("0")] = None
     shared_frames: Annotated[tuple[int, ...] | None, several(SHARED), default("1")] = None

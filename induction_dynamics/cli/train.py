@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,12 +13,13 @@ from induction_dynamics.cli.computing import compute, make_points, use_device
 from induction_dynamics.cli.devices import answers_alone, devices_of, join_processes, together
 from induction_dynamics.cli.document import as_csv, as_json, build, configuration
 from induction_dynamics.cli.folder import CONFIG, claimed, pictures, text, write_all
-from induction_dynamics.cli.options import CheckpointOptions, TrainOptions
+from induction_dynamics.cli.options import CheckpointOptions, EmergenceOptions, RunOptions, TrainOptions
 from induction_dynamics.cli.parsing import Command
 from induction_dynamics.cli.refusal import FAILED, Refusal
 from induction_dynamics.cli.tables import show
 from induction_dynamics.cli.values import listed, quoted, visible
 from induction_dynamics.errors import ArgumentError
+from induction_dynamics.files import sha256
 
 if TYPE_CHECKING:
     from induction_dynamics.dynamics.trajectory import Trajectory
@@ -51,8 +51,7 @@ def run(options: TrainOptions) -> None:
     weights = _weights_to_start_from(options)
     config = configuration(options, device_kind)
     if options.intervention.start_weights:
-        content = Path(options.intervention.start_weights).read_bytes()
-        config["start_weights_sha256"] = hashlib.sha256(content).hexdigest()
+        config["start_weights_sha256"] = sha256(Path(options.intervention.start_weights))
     notes = []
     if options.data.record_every > 1:
         notes.append(f"Recorded every {options.data.record_every} steps: times are found between such records.")
@@ -95,8 +94,8 @@ def check_together(options: TrainOptions) -> None:
     if name != "gd" and lacking:
         flag = "--" + lacking[0].replace("_", "-")
         raise Refusal(f"{flag} is missing: the optimizer {name} takes it.")
-    of_flow = {"--horizon": (options.emergence.horizon, 12.0), "--step": (options.run.step, 0.25)}
-    typed = [flag for flag, (value, usual) in of_flow.items() if value != usual]
+    of_flow = {"horizon": (options.emergence, EmergenceOptions()), "step": (options.run, RunOptions())}
+    typed = [f"--{flag}" for flag, (given, usual) in of_flow.items() if getattr(given, flag) != getattr(usual, flag)]
     if name != "gd" and typed:
         raise Refusal(
             f"{typed[0]} must be left out with the optimizer {name}, which has no flow time and takes --steps."
@@ -116,15 +115,12 @@ def check_together(options: TrainOptions) -> None:
         raise Refusal(f"--process must be below --processes, which is {devices.processes}; got '{devices.process}'.")
 
 
-def _folder(options: CheckpointOptions, config: dict[str, Any]) -> contextlib.AbstractContextManager[object]:
-    if options.output is None:
-        return nullcontext()
-    return _claimed(options, config)
-
-
 @contextlib.contextmanager
-def _claimed(options: CheckpointOptions, config: dict[str, Any]) -> Iterator[None]:
-    assert options.output is not None
+def _folder(options: CheckpointOptions, config: dict[str, Any]) -> Iterator[None]:
+    """The output folder for as long as the block lasts, if there is to be one."""
+    if options.output is None:
+        yield
+        return
     with claimed(options.output, config, (*FILES, STATES)):
         try:
             yield

@@ -1,14 +1,14 @@
 """Kinds of values of the options that say how the full model is trained. Imports nothing that computes."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from induction_dynamics.cli.values import Kind, choice, real, whole
 
 NONE = "none"
 """An alternative without any hold, or with a start from zero."""
 
-_MOST_STEPS = 2**31 - 2**16
+MOST_STEPS = 2**31 - 2**16
 
 OPTIMIZER = choice(("gd", "sgd", "adam", "adamw"))
 SCHEDULE = choice(("constant", "cosine", "linear"))
@@ -17,9 +17,8 @@ LEARNING_RATE = real("ETA", "a finite number above 0", lambda x: x > 0)
 ABOVE_ZERO = real("X", "a finite number above 0", lambda x: x > 0)
 AT_LEAST_ZERO = real("X", "a finite number, at least 0", lambda x: x >= 0)
 BELOW_ONE = real("X", "a number from 0 to below 1", lambda x: 0 <= x < 1)
-SCALE = real("X", "a finite number, at least 0", lambda x: x >= 0)
-STEPS = whole("STEPS", "a whole number of steps", 1, _MOST_STEPS)
-WARMUP = whole("STEPS", "a whole number of steps", 0, _MOST_STEPS)
+STEPS = whole("STEPS", "a whole number of steps", 1, MOST_STEPS)
+WARMUP = whole("STEPS", "a whole number of steps", 0, MOST_STEPS)
 SEQUENCES = whole("COUNT", "a whole number of sequences", 0, 10**9)
 SHARED = whole("COUNT", "a whole number of sequences", 1, 10**9)
 
@@ -73,19 +72,6 @@ def alternative(kind: Kind[str]) -> Kind[str]:
         return word if word == NONE else ",".join(kind.read(part) for part in parts)
 
     return _word(f"{kind.metavar}[,...]", allowed, read)
-
-
-def coordinates_of(words: Sequence[str]) -> tuple[tuple[str, float], ...]:
-    """Names and values, as `training.starts.Start` takes them, of words that `COORDINATE_VALUE` has read.
-
-    Args:
-        words: each NAME=VALUE.
-
-    Example:
-        >>> coordinates_of(["gamma_3=0.5", "beta_2=-1"])
-        (('gamma_3', 0.5), ('beta_2', -1.0))
-    """
-    return tuple((name, float(value)) for name, _, value in (word.partition("=") for word in words))
 
 
 def _held(word: str) -> str:

@@ -5,7 +5,6 @@ sweep that was interrupted and resumed is that of one that was not, byte for byt
 """
 
 import collections
-import contextlib
 import csv
 import dataclasses
 import io
@@ -21,6 +20,7 @@ import numpy as np
 from induction_dynamics import __version__
 from induction_dynamics.dynamics.emergence import LOSS, MEASURES
 from induction_dynamics.errors import ArgumentError
+from induction_dynamics.files import written_whole
 from induction_dynamics.pseudo_parameters import COORDINATES
 from induction_dynamics.scaling.ledger import Entry, read_ledger, read_runs
 from induction_dynamics.scaling.points import MODELS, Row, columns_of
@@ -373,13 +373,9 @@ def _target(to: str | os.PathLike[str], trajectories: bool) -> Path:
 
 def _write(target: Path, to: str | os.PathLike[str], content: bytes) -> None:
     """Write a file under another name first, so that under its own it is whole also if this is cut short."""
-    new = target.with_name(f".{os.getpid()}.{target.name}")
     try:
-        new.write_bytes(content)
-        os.replace(new, target)
+        with written_whole(target) as new:
+            new.write_bytes(content)
     except OSError as error:
         allowed = f"the path of a file that can be written ({error.strerror or error})"
         raise ArgumentError("to", os.fspath(to), allowed) from None
-    finally:
-        with contextlib.suppress(OSError):
-            new.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from induction_dynamics.reduced.loss import has_closed_form, number_of_places
 from induction_dynamics.scaling.points import Point
 from induction_dynamics.task import Task
 from induction_dynamics.training.optimizers import OPTIMIZERS, Optimizer, takes
-from induction_dynamics.training.starts import Start
+from induction_dynamics.training.starts import Start, coordinates_of
 
 NONE = "none"
 """An alternative of a grid without any hold, or with a start from zero."""
@@ -167,15 +167,12 @@ def _taken(name: str) -> tuple[str, ...]:
 
 
 def _start(scale: float, words: str) -> Start:
-    pairs = []
-    for word in () if words in ("", NONE) else words.split(","):
-        name, _, value = word.partition("=")
-        try:
-            pairs.append((name.strip(), float(value)))
-        except ValueError:
-            allowed = f"coordinates, NAME=VALUE joined by commas, or {NONE}"
-            raise ArgumentError("start", words, allowed) from None
-    return Start(scale, tuple(pairs))
+    try:
+        coordinates = coordinates_of(() if words in ("", NONE) else words.split(","))
+    except ValueError:
+        allowed = f"coordinates, NAME=VALUE joined by commas, or {NONE}"
+        raise ArgumentError("start", words, allowed) from None
+    return Start(scale, coordinates)
 
 
 def _holds(words: str) -> tuple[Hold, ...]:

@@ -1,7 +1,6 @@
 """One run of a sweep, and the row of the table for each of its emergence times."""
 
 import dataclasses
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,11 +8,11 @@ from induction_dynamics.dynamics.emergence import Emergence
 from induction_dynamics.dynamics.flow import ACCURACY, check_accuracy
 from induction_dynamics.dynamics.holds import Hold, check_holds
 from induction_dynamics.dynamics.trajectory import check_horizon
-from induction_dynamics.errors import ArgumentError
+from induction_dynamics.errors import ArgumentError, whole_number
 from induction_dynamics.reduced.loss import ACTIVE, check_length
 from induction_dynamics.task import Task
 from induction_dynamics.training.optimizers import Optimizer
-from induction_dynamics.training.settings import Settings
+from induction_dynamics.training.settings import Settings, check_seed
 from induction_dynamics.training.starts import Start
 
 MODELS = (*ACTIVE, "full")
@@ -90,7 +89,7 @@ class Point:
             elif value is None:
                 raise ArgumentError(name, None, f"given for the model {self.model} on {self.task.inputs} inputs")
             elif name != "step":
-                object.__setattr__(self, name, _whole(name, value))
+                object.__setattr__(self, name, check_seed(value) if name == "seed" else _count(name, value))
         for name in ("horizon", "accuracy", "step"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else float(value))
@@ -156,15 +155,10 @@ class Point:
         )
 
 
-def _whole(name: str, value: object) -> int:
-    """A whole number of Python, NumPy or JAX that the argument takes, as Python's."""
-    low, high = (0, 2**32 - 1) if name == "seed" else (1, 10**9)
-    try:
-        number = low - 1 if isinstance(value, bool) else operator.index(value)  # pyright: ignore[reportArgumentType]
-    except TypeError:
-        number = low - 1
-    if not low <= number <= high:
-        raise ArgumentError(name, value, f"a whole number from {low} to {high}")
+def _count(name: str, value: object) -> int:
+    number = whole_number(value)
+    if number is None or not 1 <= number <= 10**9:
+        raise ArgumentError(name, value, f"a whole number from 1 to {10**9}")
     return number
 
 
@@ -206,7 +200,8 @@ class Row:
     @classmethod
     def of(cls, point: Point, crossings: Sequence[Emergence]) -> "list[Row]":
         """The rows of the crossings in the run of one point."""
-        return [cls(**columns_of(point), **vars(crossing)) for crossing in crossings]
+        own = columns_of(point)
+        return [cls(**own, **vars(crossing)) for crossing in crossings]
 
 
 def columns_of(point: Point) -> dict[str, Any]:
@@ -215,18 +210,18 @@ def columns_of(point: Point) -> dict[str, Any]:
     Args:
         point: what is run.
     """
-    full, optimizer = point.model == "full", point.optimizer or Optimizer()
-    found = {**vars(point.task), "model": point.model, "time_unit": "flow"}
+    found = {**vars(point.task), "model": point.model, "time_unit": "flow", "training": None}
     for name in ("seed", "batch_size", "step", "samples", "horizon", "steps", "sequences"):
         found[name] = getattr(point, name)
-    found["accuracy"] = None if full else point.accuracy
-    if full:
-        found |= {"optimizer": optimizer.name, "learning_rate": optimizer.learning_rate}
-        found["time_unit"] = "flow" if optimizer.has_flow_time else "steps"
+    found["accuracy"] = None if point.model == "full" else point.accuracy
     found["start"] = start_in_words(point.start)
     found["hold"] = " ".join(map(str, point.hold)) if point.hold else None
-    further = {"shared_frames": point.shared_frames, "dtype": point.dtype, **optimizer.options()}
-    found["training"] = _in_words(further) if full else None
+    if point.model == "full":
+        optimizer = point.optimizer or Optimizer()
+        found |= {"optimizer": optimizer.name, "learning_rate": optimizer.learning_rate}
+        found["time_unit"] = "flow" if optimizer.has_flow_time else "steps"
+        further = {"shared_frames": point.shared_frames, "dtype": point.dtype, **optimizer.options()}
+        found["training"] = _in_words(further)
     return found
 
 

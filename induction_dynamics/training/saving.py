@@ -24,7 +24,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from induction_dynamics.errors import ArgumentError
+from induction_dynamics.errors import ArgumentError, in_words
+from induction_dynamics.files import sha256, written_whole
 from induction_dynamics.provenance import versions
 from induction_dynamics.training.settings import MOST_STEPS, Settings
 from induction_dynamics.training.steps import Records, State
@@ -200,7 +201,7 @@ class Store:
         try:
             self._manager.save(saved.done, args=ocp.args.StandardSave(_leaves(saved)), force=True)
         except (ValueError, RuntimeError) as error:  # as a full disk is called there
-            raise OSError(_in_words(error)) from error
+            raise OSError(in_words(error)) from error
         about = {
             "schema_version": _SCHEMA_VERSION,
             "configuration": self._config,
@@ -243,7 +244,7 @@ class Store:
             config, done, digests = about["configuration"], int(about["done"]), about["sha256"]
             ended = {int(seed): (int(one[0]), str(one[1])) for seed, one in about["ended"].items()}
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise _Unreadable(f"about/{step}.json: {_in_words(error)}") from None
+            raise _Unreadable(f"about/{step}.json: {in_words(error)}") from None
         if config != self._config:
             names = [name for name in self._config if config.get(name) != self._config[name]] or ["version"]
             raise self._refused(f"one of the same training (its states have another {', '.join(names)})")
@@ -251,7 +252,7 @@ class Store:
             if _digests(self._folder / _STATES / str(step)) != digests:
                 raise _Unreadable("its files are not what was saved")
         except OSError as error:
-            raise _Unreadable(_in_words(error)) from None
+            raise _Unreadable(in_words(error)) from None
         template = _leaves(Saved(0, like, (), {seed: Ended(*one, like.weights) for seed, one in ended.items()}))
         shapes = {
             name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
@@ -288,7 +289,7 @@ class Store:
                 if any(values.shape[1] != last - place for values in part):
                     raise ValueError("of another length")
             except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile, EOFError) as error:
-                raise _Unreadable(f"{path.name}: {_in_words(error)}") from None
+                raise _Unreadable(f"{path.name}: {in_words(error)}") from None
             parts.append(part)
             place = last
         return parts
@@ -375,20 +376,15 @@ def _digest(leaves: Mapping[str, np.ndarray]) -> str:
 def _digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file in a folder and below it."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
 
 
 def _write(path: Path, write: Callable[[Any], object]) -> None:
-    """A file that is there whole or not at all."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """A file that is on the disk whole or not at all."""
+    with written_whole(path) as temporary, open(temporary, "wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _configuration(settings: Settings, seeds: Sequence[int], stop: Sequence[Any]) -> dict[str, str]:
@@ -398,7 +394,3 @@ def _configuration(settings: Settings, seeds: Sequence[int], stop: Sequence[Any]
         config["start"] = _digest({str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(settings.start))})
     config |= {"seeds": list(map(int, seeds)), "stop": [[measure, float(level)] for measure, level in stop]}
     return {name: json.dumps(value) if isinstance(value, list) else repr(value) for name, value in config.items()}
-
-
-def _in_words(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import operator
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ import numpy as np
 from induction_dynamics.dynamics.flow import flow_time_of_steps, learning_rate_of_step
 from induction_dynamics.dynamics.holds import Hold, check_holds
 from induction_dynamics.dynamics.trajectory import check_horizon
-from induction_dynamics.errors import ArgumentError
+from induction_dynamics.errors import ArgumentError, whole_number
 from induction_dynamics.task import Task, require_float64
 from induction_dynamics.training.optimizers import Optimizer
 from induction_dynamics.training.starts import Start
@@ -86,8 +85,8 @@ class Settings:
             allowed = f"less than the number of steps, which is {self.steps}"
             raise ArgumentError("warmup", self.optimizer.warmup, allowed)
         if not self.optimizer.has_flow_time:
-            for name, default in (("horizon", 12.0), ("step", 0.25)):
-                object.__setattr__(self, name, default)  # without effect
+            for name in ("horizon", "step"):
+                object.__setattr__(self, name, getattr(Settings, name))  # without effect
             for name in ("learning_rate", "eps"):
                 value = getattr(self.optimizer, name)
                 if value is not None:
@@ -181,11 +180,8 @@ def check_seed(seed: Any) -> int:
     Raises:
         ArgumentError: it is none.
     """
-    try:
-        number = -1 if isinstance(seed, bool) else operator.index(seed)
-    except TypeError:
-        number = -1
-    if not 0 <= number < 2**32:
+    number = whole_number(seed)
+    if number is None or not 0 <= number < 2**32:
         raise ArgumentError("seed", seed, f"a whole number from 0 to {2**32 - 1}")
     return number
 
@@ -215,10 +211,7 @@ def _name(dtype: Any) -> str:
 
 def _count(name: str, value: Any) -> int:
     most = MOST_STEPS if name in ("steps", "record_every") else _LARGEST_COUNT
-    try:
-        number = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = 0
+    number = whole_number(value) or 0
     if not 1 <= number <= most:
         raise ArgumentError(name, value, f"a whole number, at least 1 and at most {most}" if number else "at least 1")
     return number

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -78,6 +78,22 @@ class Start:
     def is_zero(self) -> bool:
         """Whether all weights are zero."""
         return not any(self.scales) and not self.coordinates
+
+
+def coordinates_of(words: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    """Names and values, as `Start` takes them, of words NAME=VALUE.
+
+    Args:
+        words: one for each coordinate.
+
+    Raises:
+        ValueError: a value is no number.
+
+    Example:
+        >>> coordinates_of(["gamma_3=0.5", "beta_2=-1"])
+        (('gamma_3', 0.5), ('beta_2', -1.0))
+    """
+    return tuple((name.strip(), float(value)) for name, _, value in (word.partition("=") for word in words))
 
 
 def starting_weights(start: Start | Weights | None, task: Task, key: PRNGKeyArray, dtype: jnp.dtype | type) -> Weights:

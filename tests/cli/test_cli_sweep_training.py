@@ -20,7 +20,7 @@ from induction_dynamics.scaling.points import Point
 from induction_dynamics.task import Task
 from induction_dynamics.training.optimizers import OPTIMIZERS, SCHEDULES, Optimizer
 from induction_dynamics.training.settings import DTYPES, MOST_STEPS
-from induction_dynamics.training.starts import Start
+from induction_dynamics.training.starts import Start, coordinates_of
 from tests.scaling.invented import by_steps, circuit, entry, fill, full
 
 SWEEP = ["sweep", "--context-lengths", "2", "--model", "full"]
@@ -179,7 +179,7 @@ def test_kinds_know_what_the_library_knows():
         for word in (name, f"{name}=-1.5e-3", f"{name}=1@40", f"{name}@.5"):
             assert training_kinds.HOLD_WORD.read(word) == word
             assert training_kinds.HELD.read(word) == str(Hold.read(word))
-        assert training_kinds.coordinates_of([training_kinds.COORDINATE_VALUE.read(f"{name}=2")]) == ((name, 2.0),)
+        assert coordinates_of([training_kinds.COORDINATE_VALUE.read(f"{name}=2")]) == ((name, 2.0),)
     assert training_kinds.HELD.read("gamma_4=0 beta_12,alpha_3@0") == "alpha_3 beta_12 gamma_4=0.0"
     for word in (
         "alpha_4",
