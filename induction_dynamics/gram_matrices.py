@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Int, PRNGKeyArray, Shaped
 
-from induction_dynamics.task import Sequences, Task, cosine_and_sine, require_float64, rotate
+from induction_dynamics.task import Placements, Sequences, Task, cosine_and_sine, require_float64, rotate
 
 _BATCH = 64
 """Sequences drawn side by side."""
@@ -44,6 +44,20 @@ def gram_matrices(task: Task, sequences: Sequences) -> GramMatrices:
     )
 
 
+def with_copies(gram: GramMatrices, placements: Placements) -> GramMatrices:
+    """Gram matrices of sequences in which the tokens of the queried pair also stand in other places.
+
+    Args:
+        gram: of sequences without copies, with one leading axis.
+        placements: where the queried pair stands in each.
+    """
+    query, held = placements
+    pair = jnp.where(held, query[:, None], jnp.arange(held.shape[1], dtype=query.dtype)[None])
+    token = jnp.stack([2 * pair, 2 * pair + 1], axis=2).reshape(len(pair), -1)
+    rows = jnp.take_along_axis(gram.tokens, token[:, :, None], axis=1)
+    return gram._replace(tokens=jnp.take_along_axis(rows, token[:, None, :], axis=2))
+
+
 def sample_gram_matrices(task: Task, key: PRNGKeyArray, samples: int) -> GramMatrices:
     r"""Gram matrices of independent sequences, in float64, at a cost that does not grow with D.
 
@@ -57,7 +71,8 @@ def sample_gram_matrices(task: Task, key: PRNGKeyArray, samples: int) -> GramMat
                                       A_ii^2 ~ Gamma(D/2 - i + 1, 1), A_ij complex normal, E|A_ij|^2 = 1, for i > j;
 
     with a label's z that of its item times e^{i phi}, S_r = Re H and S_m = Re(e^{-i phi} H). All sequences of
-    orthonormal inputs have the same Gram matrices (`orthonormal_gram_matrices`).
+    orthonormal inputs have the same Gram matrices (`orthonormal_gram_matrices`). All tokens are distinct here; copies
+    of a pair are put in by `with_copies`.
 
     Args:
         task: which task.

@@ -1,12 +1,14 @@
 """What is learned: item-label pairs with a query, and how sequences of them are drawn."""
 
 import dataclasses
+import itertools
 import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from induction_dynamics.errors import ArgumentError, whole_number
 from induction_dynamics.frames import haar_frames, haar_unitary_frames
@@ -26,7 +28,8 @@ class Task:
     | 2k (label k)   | y_k | M p_k |
     | 2N+1 (query)   | x_q | p_{N+1} |
 
-    with M = cos(phi) I + sin(phi) J and J = [[0, -I], [I, 0]]; the target is y_q.
+    with M = cos(phi) I + sin(phi) J and J = [[0, -I], [I, 0]]; the target is y_q. With several copies (burstiness) the
+    tokens of pair q stand at m of the N places, which are random, and N - m other pairs at the rest.
 
     Args:
         context_length: N, the number of item-label pairs; the sequence has 2N + 1 tokens.
@@ -36,6 +39,8 @@ class Task:
             unitary frame in C^{D/2}) or `isotropic` (everything independent Normal(0, I/D)).
         query: `last` (q = N) or `uniform` (q uniform on 1..N).
         rotation: phi in degrees, away from multiples of 180.
+        copies: m, how often the queried pair stands in the context, from 1 to N. With the query `last` one of the
+            copies is in the last place and the others are anywhere before it; with `uniform` all are anywhere.
 
     Raises:
         ArgumentError: a value out of range; the message names the argument and what is allowed.
@@ -56,6 +61,7 @@ class Task:
     inputs: str = "orthonormal"
     query: str = "last"
     rotation: float = 90.0
+    copies: int = 1
 
     def __post_init__(self):
         _set_whole(self, "context_length", "a whole number of pairs, at least 1", smallest=1)
@@ -74,6 +80,10 @@ class Task:
         _set_whole(self, "embedding_dim", reason, smallest)
         if self.embedding_dim % 2:
             raise ArgumentError("embedding_dim", self.embedding_dim, reason)
+        allowed = f"a whole number, at least 1 and at most the number of pairs, {self.context_length}"
+        _set_whole(self, "copies", allowed, smallest=1)
+        if self.copies > self.context_length:
+            raise ArgumentError("copies", self.copies, allowed)
 
     @property
     def sequence_length(self) -> int:
@@ -157,13 +167,73 @@ def split_seed(seed: int) -> Streams:
     return Streams(*jax.random.split(jax.random.key(seed), 3))
 
 
+class Placements(NamedTuple):
+    """Where the queried pair stands in each of some sequences.
+
+    Args:
+        query: q - 1, one of its places, counted from 0: the last one with the query `last`.
+        held: whether it stands in each place.
+    """
+
+    query: Int[Array, " batch"]
+    held: Bool[Array, "batch pairs"]
+
+
+def sample_placements(task: Task, key: PRNGKeyArray, count: int) -> Placements:
+    """Draw where the queried pair stands: m random places, the last one among them with the query `last`.
+
+    Args:
+        task: which task.
+        key: jax random key.
+        count: of sequences.
+    """
+    pairs = task.context_length
+    if task.query == "last":
+        query = jnp.full((count,), pairs - 1, jnp.int32)
+    else:
+        query = jax.random.randint(key, (count,), 0, pairs, jnp.int32)
+    held = jnp.arange(pairs, dtype=query.dtype)[None] == query[:, None]
+    if task.copies > 1:
+        # the others are those of the smallest of random numbers; q itself comes before them all
+        lots = jnp.where(held, -1.0, jax.random.uniform(jax.random.fold_in(key, 1), (count, pairs), jnp.float32))
+        rank = jnp.argsort(jnp.argsort(lots, axis=1), axis=1)
+        held = rank < task.copies
+    return Placements(query, held)
+
+
+def number_of_placements(task: Task) -> int:
+    """How many sets of places the queried pair may have, all alike in probability.
+
+    Args:
+        task: which task.
+    """
+    last = int(task.query == "last")
+    return math.comb(task.context_length - last, task.copies - last)
+
+
+def every_placement(task: Task) -> Placements:
+    """Every set of places that the queried pair may have, each once.
+
+    Args:
+        task: which task.
+    """
+    last = int(task.query == "last")
+    free = range(task.context_length - last)
+    places = np.array(list(itertools.combinations(free, task.copies - last)), int).reshape(-1, task.copies - last)
+    if last:
+        places = np.append(places, np.full((len(places), 1), task.context_length - 1), axis=1)
+    held = np.zeros((len(places), task.context_length), bool)
+    held[np.arange(len(places))[:, None], places] = True
+    return Placements(jnp.asarray(places[:, -1], jnp.int32), jnp.asarray(held))
+
+
 class Sequences(NamedTuple):
     """A batch of sequences.
 
     Args:
         tokens: t, items and labels in turn, then the query.
         positions: r, the position vectors.
-        query: q - 1, the queried pair counted from 0.
+        query: q - 1, the queried pair counted from 0; with several copies, the place of one of them.
     """
 
     tokens: Float[Array, "batch length dim"]
@@ -215,11 +285,10 @@ def sample_sequences(
         scale = jnp.asarray(1 / math.sqrt(dim), dtype)
         tokens = scale * jax.random.normal(key_tokens, (batch_size, 2 * pairs, dim), dtype)
         base = scale * jax.random.normal(key_positions, (batch_size, pairs + 1, dim), dtype)
-    if task.query == "last":
-        query = jnp.full((batch_size,), pairs - 1, jnp.int32)
-    else:
-        query = jax.random.randint(key_query, (batch_size,), 0, pairs, jnp.int32)
-
+    query, held = sample_placements(task, key_query, batch_size)
+    if task.copies > 1:
+        every = jnp.arange(pairs, dtype=query.dtype)[None]
+        tokens = _tokens_of_pairs(tokens, jnp.where(held, query[:, None], every))
     queried = _token_of_pair(tokens, 2 * query)
     interleaved = jnp.stack([base[:, :-1], rotate(base[:, :-1], task.rotation)], axis=2)
     positions = jnp.concatenate([interleaved.reshape(batch_size, 2 * pairs, dim), base[:, -1:]], axis=1)
@@ -237,6 +306,14 @@ def rotate(vectors: Float[Array, "*batch dim"], rotation: float) -> Float[Array,
     quarter_turn = jnp.concatenate([-second, first], axis=-1)
     cosine, sine = (jnp.asarray(value, vectors.dtype) for value in cosine_and_sine(rotation))
     return cosine * vectors + sine * quarter_turn
+
+
+def _tokens_of_pairs(
+    tokens: Float[Array, "batch keys dim"], pair: Int[Array, "batch pairs"]
+) -> Float[Array, "batch keys dim"]:
+    """Items and labels in turn, those of the given pair in each place."""
+    both = jnp.stack([2 * pair, 2 * pair + 1], axis=2).reshape(len(pair), -1)
+    return jnp.take_along_axis(tokens, both[:, :, None], axis=1)
 
 
 def _token_of_pair(tokens: Float[Array, "batch length dim"], place: Int[Array, " batch"]) -> Float[Array, "batch dim"]:

@@ -24,10 +24,11 @@ def show_comparison(document: dict[str, Any], quiet: bool = False) -> None:
     console, config, emergence = new_console(), document["config"], document["emergence"]
     first, span = emergence[0], document["curves"]["time"][-1]
     if not quiet:
+        several = f", {first['copies']} copies" if first["copies"] > 1 else ""
         seeds = f"seed{'s' * (len(config['seeds']) > 1)} {', '.join(map(str, config['seeds']))}"
         print(
             f"N = {first['context_length']}, D = {first['embedding_dim']}, {first['inputs']} inputs, query "
-            f"{first['query']}, rotation {first['rotation']:g} degrees\n"
+            f"{first['query']}, rotation {first['rotation']:g} degrees{several}\n"
             f"batch size {config['batch_size']}, step {config['step']:g}, {seeds}, to flow time {span:g}\n"
         )
     show_table(_emergence(emergence), console)

@@ -83,7 +83,8 @@ def make_task(context_length: int, options: TaskOptions) -> "Task":
     """
     from induction_dynamics.task import Task
 
-    return Task(context_length, options.embedding_dim or 0, options.inputs, options.query, options.rotation)
+    dim = options.embedding_dim or 0
+    return Task(context_length, dim, options.inputs, options.query, options.rotation, options.copies)
 
 
 def make_points(context_lengths: Sequence[int], models: Sequence[str], options: Options) -> "list[Point]":

@@ -19,6 +19,7 @@ _KINDS: Mapping[str, Kind[str] | Kind[int] | Kind[float]] = {
     "inputs": choice(("orthonormal", "isotropic")),
     "query": choice(("last", "uniform")),
     "rotation": _NUMBER,
+    "copies": _COUNT,
     "embedding_dim": dataclasses.replace(_COUNT, allowed="a whole number, 2N+2 or 4N"),
     "measure": choice(MEASURES, "a coordinate such as alpha_3, or loss"),
     "threshold": _NUMBER,
@@ -36,7 +37,7 @@ _KINDS: Mapping[str, Kind[str] | Kind[int] | Kind[float]] = {
     "hold": HELD,
     "training": path("WORDS", "words such as momentum=0.5"),
 }
-_WITH = ("study", "model", "inputs", "query", "rotation", "embedding_dim", "measure", "threshold")
+_WITH = ("study", "model", "inputs", "query", "rotation", "copies", "embedding_dim", "measure", "threshold")
 _WITHOUT = tuple(column for column in _KINDS if column not in _WITH)
 
 COLUMNS = tuple(_KINDS)

@@ -31,10 +31,14 @@ def configuration(options: AnyOptions, device_kind: str) -> dict[str, Any]:
     return _flat(options) | {"device_kind": device_kind, "versions": versions()}
 
 
+_BEFORE = {"copies": 1}
+"""Options that there were not always, and what held then."""
+
+
 def same_options(config: Any, other: Any) -> bool:
     """Whether two configurations ask for the same, whatever computed them."""
     return isinstance(other, dict) and all(
-        config.get(name) == other.get(name)
+        config.get(name, _BEFORE.get(name)) == other.get(name, _BEFORE.get(name))
         for name in config.keys() | other.keys()
         if not name.startswith(("versions", "device"))
     )

@@ -147,5 +147,6 @@ def _check_owner(path: Path, typed: str, config: dict[str, Any], files: Sequence
 def _difference(config: dict[str, Any], other: Any) -> str:
     if not isinstance(other, dict):
         return ""
-    names = [name for name in config if not same_options({name: config[name]}, {name: other.get(name)})]
+    only = {name: {key: value for key, value in other.items() if key == name} for name in config}
+    names = [name for name in config if not same_options({name: config[name]}, only[name])]
     return f" (other {', '.join(names)})" if names else ""

@@ -49,8 +49,8 @@ class CurveOptions:
 
     Args:
         by: columns that tell one curve from another, rows alike in them being one curve: of study (a folder's name),
-            model, inputs, query, rotation, embedding_dim, measure, threshold, seed, batch_size, step, samples, horizon,
-            accuracy, optimizer, learning_rate, steps, sequences, start, hold and training (further options of it).
+            model, inputs, query, rotation, copies, embedding_dim, measure, threshold, seed, batch_size, step, samples,
+            horizon, accuracy, optimizer, learning_rate, steps, sequences, start, hold and training (further options).
         where: rows with these values only, of these columns or of context_length: with any of several values of one
             column, and with those of all columns if there are several.
     """

@@ -35,6 +35,7 @@ MEASURES = (
 )
 
 PAIRS = whole("N", "a whole number of item-label pairs", 1, LARGEST_CONTEXT_LENGTH)
+COPIES = whole("M", "a whole number of copies", 1, LARGEST_CONTEXT_LENGTH)
 DIM = whole("D", "an even whole number", 2, 10**13)
 COUNT = whole("COUNT", "a whole number", 1, 10**9)
 SEED = whole("SEED", "a whole number", 0, 2**32 - 1)
@@ -75,12 +76,14 @@ class TaskOptions:
         inputs: tokens and positions: orthonormal frames, or all independent Gaussian.
         query: the queried item is the last one, or uniform on all N.
         rotation: angle of the rotation M between the positions of an item and its label.
+        copies: how often the queried pair stands among the N, at random places; at most N.
         embedding_dim: D, the width of a token, even; at least 2N + 2 for orthonormal inputs.
     """
 
     inputs: Annotated[str, one(choice(("orthonormal", "isotropic")))] = "orthonormal"
     query: Annotated[str, one(choice(("last", "uniform")))] = "last"
     rotation: Annotated[float, one(ANGLE)] = 90.0
+    copies: Annotated[int, one(COPIES)] = 1
     embedding_dim: Annotated[int | None, one(DIM), default("2N + 2 orthonormal, 4N isotropic")] = None
 
 
@@ -109,7 +112,7 @@ class RunOptions:
     Args:
         batch_size: sequences per training step (full).
         step: flow time per training step: the learning rate is step x D (full).
-        samples: Gram matrices in the loss (circuit and subspace on isotropic inputs).
+        samples: Gram matrices in the loss (circuit and subspace on isotropic inputs, or with very many placements).
         accuracy: relative error of emergence times that the solver aims at (circuit and subspace).
     """
 

@@ -11,6 +11,7 @@ import tyro
 from induction_dynamics.cli.options import (
     ACCURACY,
     ANGLE,
+    COPIES,
     COUNT,
     DIM,
     FOLDER,
@@ -57,6 +58,7 @@ class SweepTaskOptions:
         inputs: tokens and positions: orthonormal frames, or isotropic, all independent Gaussian.
         query: the queried item is the last one, or uniform on all N.
         rotation: angles of the rotation M between the positions of an item and its label.
+        copies: how often the queried pair stands among the N, at random places; at most the smallest N.
         embedding_dim: D, the width of a token, even; at least 2N + 2 for orthonormal inputs.
     """
 
@@ -67,6 +69,7 @@ class SweepTaskOptions:
         None
     )
     rotation: Annotated[tuple[float, ...] | None, several(ANGLE), default("90")] = None
+    copies: Annotated[tuple[int, ...] | None, several(COPIES), default("1")] = None
     embedding_dim: Annotated[tuple[int, ...] | None, several(DIM), default("2N + 2 orthonormal, 4N isotropic")] = None
 
 
@@ -95,7 +98,7 @@ class SweepRunOptions:
     Args:
         batch_size: sequences per training step (full).
         step: flow time per training step: the learning rate is step x D (full, by gd).
-        samples: Gram matrices in the loss (circuit and subspace on isotropic inputs).
+        samples: Gram matrices in the loss (circuit and subspace on isotropic inputs, or with very many placements).
         accuracy: relative error of emergence times that the solver aims at (circuit and subspace).
         seed: seed of all that is random; the same seed gives the same numbers.
     """

@@ -16,7 +16,8 @@ quadratic is T = N^2 (c + d/N), quadratic_log is T = N^2/(a ln N + b)"""
 _LONG = 1000  # rows beyond which rich's half a millisecond a row is felt
 
 _TRAINING = ("optimizer", "learning_rate", "steps", "sequences", "start", "hold", "training")
-_OPTIONS = ("inputs", "query", "rotation", "horizon", "batch_size", "step", "samples", "accuracy", *_TRAINING, "seed")
+_OF_RUN = ("horizon", "batch_size", "step", "samples", "accuracy")
+_OPTIONS = ("inputs", "query", "rotation", "copies", *_OF_RUN, *_TRAINING, "seed")
 """Of a run, besides N and the model; each is a column where several values of it occur."""
 
 HEADINGS = {"batch_size": "batch", "embedding_dim": "D", "learning_rate": "rate"}
@@ -202,7 +203,7 @@ def _unusual(rows: Sequence[dict[str, Any]], several: Sequence[str]) -> list[str
     from induction_dynamics.scaling.curves import is_usual, phrase, value_of
 
     found = []
-    for name in _TRAINING:
+    for name in ("copies", *_TRAINING):
         values = {value_of(row, name) for row in rows} - {None}
         if name not in several:
             found += [phrase(name, value) for value in values if not is_usual(name, value)]

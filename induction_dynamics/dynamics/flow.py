@@ -28,7 +28,14 @@ from induction_dynamics.dynamics.solvers import (
 from induction_dynamics.dynamics.trajectory import Trajectory, check_horizon
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES, metric
-from induction_dynamics.reduced.loss import ACTIVE, ReducedLoss, has_closed_form, number_of_places, reduced_loss
+from induction_dynamics.reduced.loss import (
+    ACTIVE,
+    ReducedLoss,
+    has_closed_form,
+    is_sampled,
+    number_of_places,
+    reduced_loss,
+)
 from induction_dynamics.task import Task, require_float64
 
 ACCURACY = 1e-7
@@ -201,6 +208,7 @@ def solve_flows(
     whole = Piece(horizon, state if asked else None, held, levels_of(stop))
     setting = _Setting(
         names=frozenset(names) - held,
+        model=model,
         closed=closed,
         horizon=horizon,
         accuracy=accuracy,
@@ -221,6 +229,7 @@ class _Setting(NamedTuple):
 
     Args:
         names: coordinates that move at first.
+        model: `circuit` or `subspace`.
         closed: whether the loss is in closed form.
         horizon: of the runs, in units of N^2.
         accuracy: see `solve_flow`.
@@ -228,6 +237,7 @@ class _Setting(NamedTuple):
     """
 
     names: frozenset[str]
+    model: str
     closed: bool
     horizon: float
     accuracy: float
@@ -250,7 +260,8 @@ def _solve(setting: _Setting, tasks: Sequence[Task], piece: Piece) -> list[Traje
     """A piece of several runs side by side, the circuit with the query last by its own form if it starts from zero."""
     names = setting.names - piece.held
     runs: dict[int, Trajectory] = {}
-    if setting.closed and tasks[0].query == "last" and piece.start is None and names == set(CIRCUIT):
+    plain = setting.closed and tasks[0].query == "last" and tasks[0].copies == 1
+    if plain and piece.start is None and names == set(CIRCUIT):
         # But for a single pair, which has no earlier token, so that alpha_3 has no gradient.
         several = [place for place, task in enumerate(tasks) if task.context_length > 1]
         followed = follow([tasks[place] for place in several], piece.horizon, piece.levels, setting.accuracy)
@@ -266,8 +277,8 @@ def _integrate(setting: _Setting, tasks: Sequence[Task], piece: Piece, names: fr
     losses = [setting.loss_of(task) for task in tasks]
     directions = _directions(losses[0], tasks[0].rotation, names)
     moving = max(directions.shape[1], 1)
-    # Pieces in which less moves have columns of zeros, so that one program, compiled once, solves them all.
-    width = max(_directions(losses[0], tasks[0].rotation, setting.names).shape[1], 1)
+    # Where less moves there are columns of zeros, so that one program, compiled once, solves whatever is held.
+    width = _directions(losses[0], tasks[0].rotation, ACTIVE[setting.model]).shape[1]
     run = Run(
         loss=jax.tree.map(lambda *leaves: jnp.stack(leaves), *losses),
         horizon=jnp.asarray([piece.horizon * float(task.context_length) ** 2 for task in tasks]),
@@ -279,7 +290,7 @@ def _integrate(setting: _Setting, tasks: Sequence[Task], piece: Piece, names: fr
     if setting.closed or steps > _EXPLICIT_STEPS:
         nodes = collocate(run, jnp.asarray(_TIGHTER["collocation"] * setting.accuracy), _IMPLICIT_STEPS)
         return trajectories(run.loss, nodes, STAGES)
-    kind = "sampled" if tasks[0].inputs == "isotropic" else "explicit"
+    kind = "sampled" if is_sampled(tasks[0], setting.model) else "explicit"
     # Explicit steps have a mean square of errors, in which zeros count.
     tolerance = _TIGHTER[kind] * setting.accuracy * math.sqrt(moving / width)
     return trajectories(run.loss, march(run, jnp.asarray(tolerance), power_of_two(int(steps))), EXPLICIT_DEGREE)
@@ -323,8 +334,9 @@ def _check(
                 raise ArgumentError(argument, name, f"of {', '.join(ACTIVE['circuit'])} for the model circuit")
     if not active:
         raise ArgumentError("active", active, "at least one coordinate")
-    kinds = {(task.inputs, task.query, task.rotation) for task in tasks}
+    kinds = {(task.inputs, task.query, task.rotation, task.copies) for task in tasks}
     if len(kinds) != 1:
-        raise ArgumentError("tasks", kinds, "alike in inputs, query and rotation")
+        raise ArgumentError("tasks", kinds, "alike in inputs, query, rotation and copies")
     if not has_closed_form(tasks[0], model) and len({task.context_length for task in tasks}) > 1:
-        raise ArgumentError("tasks", "several lengths", "of one length for isotropic inputs or another rotation")
+        allowed = "of one length for isotropic inputs, another rotation, or several copies of all nineteen"
+        raise ArgumentError("tasks", "several lengths", allowed)

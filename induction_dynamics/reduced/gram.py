@@ -4,11 +4,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from induction_dynamics.gram_matrices import GramMatrices, orthonormal_gram_matrices
+from induction_dynamics.gram_matrices import GramMatrices, orthonormal_gram_matrices, with_copies
 from induction_dynamics.pseudo_parameters import COORDINATES
-from induction_dynamics.task import Task
+from induction_dynamics.task import Placements, Task, every_placement
 from induction_dynamics.transformer.disentangled import strictly_causal_softmax
 
 
@@ -20,16 +20,18 @@ class GramLoss(eqx.Module):
 
         1/2 (e - c)^T S_t (e - c),  e one-hot at the label of the queried item.
 
-    Every q is counted when the query is uniform: nothing is left to chance but the Gram matrices. Costs O(N^3) a
-    sample with the query uniform, O(N^2) with the query last, and nothing in D.
+    Every q is counted when the query is uniform and nothing says which pair is queried: nothing is left to chance but
+    the Gram matrices. Costs O(N^3) a sample then, O(N^2) otherwise, and nothing in D.
 
     Args:
         gram: S_t, S_r, S_m, with one leading axis of samples.
         query: `last` or `uniform`.
+        queried: the pair queried in each sample, counted from 0, where that is given (several copies of it: any one).
     """
 
     gram: GramMatrices
     query: str = eqx.field(static=True)
+    queried: Int[Array, " samples"] | None = None
 
     @property
     def combinations(self) -> Float[np.ndarray, "combinations 19"]:
@@ -38,15 +40,32 @@ class GramLoss(eqx.Module):
 
     def __call__(self, coordinates: Float[Array, "19"]) -> Float[Array, ""]:
         """The loss at coordinates theta [19]."""
+        if self.queried is not None:
+            return jnp.mean(jax.vmap(lambda gram, q: _sample_loss(coordinates, gram, q[None]))(self.gram, self.queried))
         pairs = self.gram.tokens.shape[-1] // 2
         queries = jnp.arange(pairs) if self.query == "uniform" else jnp.arange(pairs - 1, pairs)
         return jnp.mean(jax.vmap(lambda gram: _sample_loss(coordinates, gram, queries))(self.gram))
 
 
 def orthonormal_gram_loss(task: Task) -> GramLoss:
-    """The exact population loss for orthonormal inputs at any rotation: one sample stands for all."""
-    single = GramMatrices(*(matrix[None] for matrix in orthonormal_gram_matrices(task)))
-    return GramLoss(single, task.query)
+    """The exact population loss for orthonormal inputs at any rotation: one sample stands for all, or one placement."""
+    every = orthonormal_gram_matrices(task)
+    if task.copies > 1:
+        return gram_loss_of_copies(task, every_placement(task))
+    return GramLoss(GramMatrices(*(matrix[None] for matrix in every)), task.query)
+
+
+def gram_loss_of_copies(task: Task, placements: Placements) -> GramLoss:
+    """The loss for orthonormal inputs at any rotation, mean over given placements of the queried pair.
+
+    Args:
+        task: gives the number of pairs and the rotation M.
+        placements: of which each counts once.
+    """
+    count = len(placements.query)
+    every = orthonormal_gram_matrices(task)
+    gram = GramMatrices(*(jnp.broadcast_to(matrix, (count, *matrix.shape)) for matrix in every))
+    return GramLoss(with_copies(gram, placements), task.query, placements.query)
 
 
 def _sample_loss(coordinates: Float[Array, "19"], gram: GramMatrices, queries) -> Float[Array, ""]:

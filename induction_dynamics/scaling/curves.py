@@ -16,6 +16,7 @@ LABELS = (
     "inputs",
     "query",
     "rotation",
+    "copies",
     "embedding_dim",
     "measure",
     "threshold",
@@ -41,6 +42,7 @@ _PHRASES = {
     "inputs": "{} inputs",
     "query": "query {}",
     "rotation": "rotation {:g} degrees",
+    "copies": "copies {}",
     "embedding_dim": "D = {}",
     "measure": "{}",
     "threshold": "threshold {:g}",
@@ -97,8 +99,11 @@ class Curve:
 
     @property
     def noise_free(self) -> bool:
-        """Whether nothing is random: reduced models on orthonormal inputs."""
-        return all(row["model"] != "full" and row["inputs"] == "orthonormal" for row in self.rows)
+        """Whether nothing is random: reduced models on orthonormal inputs, whose loss is no mean over samples."""
+        return all(
+            row["model"] != "full" and row["inputs"] == "orthonormal" and row.get("samples") is None
+            for row in self.rows
+        )
 
     @property
     def pooled(self) -> dict[str, list[Any]]:
@@ -129,6 +134,8 @@ def is_usual(name: str, value: Any) -> bool:
         name: of the column.
         value: as `value_of` gives it.
     """
+    if name == "copies":
+        return value == 1
     return value is None or (name in _PHRASES_OF_NONE and value == _NONE) or (name == "optimizer" and value == "gd")
 
 

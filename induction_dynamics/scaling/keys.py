@@ -20,7 +20,7 @@ SCHEMA_VERSION = 1
 def point_order(point: Point) -> tuple[Any, ...]:
     """Sorts points by model, then task, optimizer and the rest, then N: the order of every table of a ledger."""
     task, start = point.task, point.start or Start()
-    kind = MODELS.index(point.model), INPUTS.index(task.inputs), QUERIES.index(task.query), task.rotation
+    kind = MODELS.index(point.model), INPUTS.index(task.inputs), QUERIES.index(task.query), task.rotation, task.copies
     run = point.horizon or 0.0, point.batch_size or 0, point.step or 0.0, point.samples or 0, point.accuracy
     coordinates = tuple((COORDINATES.index(name), value) for name, value in start.coordinates)
     holds = tuple((COORDINATES.index(one.coordinate), _or_none(one.value), one.since) for one in point.hold or ())
@@ -44,6 +44,8 @@ def configuration_of(point: Point) -> dict[str, Any]:
     """All that a point's numbers depend on, without what has no effect on it or is None, as plain values."""
     config = {**vars(point.task), **vars(point), "rotation": float(point.task.rotation)}
     del config["task"]
+    if point.task.copies == 1:
+        del config["copies"]  # as it was when there were no others
     if point.model == "full":
         del config["accuracy"]
     if point.optimizer is not None:
@@ -74,7 +76,7 @@ def point_of(configuration: Mapping[str, Any]) -> Point:
         rest["start"] = Start(tuple(start.get("scale", (0.0,))), start.get("coordinates", {}))
     if "hold" in rest:
         rest["hold"] = tuple(map(Hold.read, rest["hold"]))
-    return Point(Task(**{name: configuration[name] for name in names}), **rest)
+    return Point(Task(**{name: configuration[name] for name in names if name in configuration}), **rest)
 
 
 def key_of(point: Point) -> str:

@@ -52,7 +52,7 @@ _ORDERS: dict[str, tuple[str, ...]] = {
     "optimizer": ("", *OPTIMIZERS),
 }
 _ALWAYS = ("model", "inputs", "query", "context_length", "seed")
-_NUMBERS = ("rotation", "embedding_dim", "batch_size", "step", "samples", "horizon", "accuracy")
+_NUMBERS = ("rotation", "copies", "embedding_dim", "batch_size", "step", "samples", "horizon", "accuracy")
 _OPTIONS = (*_NUMBERS, "optimizer", "learning_rate", "steps", "sequences", "start", "hold", "training")
 _WORDS = ("optimizer", "start", "hold", "training")
 _UNITS = {
@@ -69,6 +69,7 @@ _ATTRIBUTES: dict[str, dict[str, Any]] = {
     "context_length": {"long_name": "N, item-label pairs", "comment": "the sequence has 2N + 1 tokens"},
     "seed": {"long_name": "seed of whatever is random", "comment": f"{NOTHING_RANDOM} where nothing is"},
     "rotation": {"long_name": "angle of M, which turns an item's position into its label's", "units": "degrees"},
+    "copies": {"long_name": "how often the queried pair stands in the context"},
     "embedding_dim": {"long_name": "D, width of a token", "comment": "0 where nothing was run"},
     "batch_size": {"long_name": "sequences per training step", "comment": _NO_EFFECT},
     "step": {"long_name": "flow time per training step", "units": "flow time", "comment": _NO_EFFECT},
@@ -131,11 +132,12 @@ def load_sweep(folder: str | os.PathLike[str], *, trajectories: bool = False) ->
 
     Its dimensions are model, inputs, query, context_length, seed, measure and threshold, each with the values that
     occur: names in the package's order, numbers ascending. An option of the points of which several values occur
-    (rotation in degrees, batch_size, step in flow time, samples, horizon in N^2 of flow time, accuracy, optimizer,
-    learning_rate, steps, sequences, start, hold, training) is a dimension before measure, with 0 or an empty word where
-    it has no effect; one of which a single value occurs is an attribute of the dataset. The embedding_dim D lies along
-    inputs and context_length, and is a dimension only if it is not given by these. What times are counted in, `flow` or
-    `steps`, is the attribute time_unit; where there are both, optimizer is a dimension and time_unit lies along it.
+    (rotation in degrees, copies, batch_size, step in flow time, samples, horizon in N^2 of flow time, accuracy,
+    optimizer, learning_rate, steps, sequences, start, hold, training) is a dimension before measure, with 0 or an empty
+    word where it has no effect; one of which a single value occurs is an attribute of the dataset. The embedding_dim D
+    lies along inputs and context_length, and is a dimension only if it is not given by these. What times are counted
+    in, `flow` or `steps`, is the attribute time_unit; where there are both, optimizer is a dimension and time_unit lies
+    along it.
 
     Its variables are `time` (in that unit; NaN where there is none), `outcome` (`emerged` or why there is none; empty
     where nothing was asked) and `sustained` (1 yes, 0 no, -1 unknown, -2 not asked). The seed is -1 where nothing is
@@ -192,7 +194,7 @@ def write_sweep(folder: str | os.PathLike[str], to: str | os.PathLike[str], *, t
         ...     print(write_sweep(folder, Path(folder) / "results.csv"))
         ...     print((Path(folder) / "results.csv").read_text().splitlines()[1])
         Written(points=1, rows=1, failed=0)
-        16,34,orthonormal,last,90.0,circuit,alpha_3,0.5,1051.4,flow,emerged,True,,,,,12.0,1e-07,,,,,,,
+        16,34,orthonormal,last,90.0,circuit,alpha_3,0.5,1051.4,flow,emerged,True,,,,,12.0,1e-07,1,,,,,,,
     """
     target = _target(to, trajectories)
     entries = read_ledger(folder)

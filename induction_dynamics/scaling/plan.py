@@ -10,9 +10,9 @@ from induction_dynamics.dynamics.emergence import DEFAULT_MEASURES
 from induction_dynamics.dynamics.flow import ACCURACY
 from induction_dynamics.dynamics.holds import Hold
 from induction_dynamics.errors import ArgumentError
-from induction_dynamics.reduced.loss import has_closed_form, number_of_places
+from induction_dynamics.reduced.loss import has_closed_form, is_sampled, number_of_places
 from induction_dynamics.scaling.points import Point
-from induction_dynamics.task import Task
+from induction_dynamics.task import Task, number_of_placements
 from induction_dynamics.training.optimizers import OPTIMIZERS, Optimizer, takes
 from induction_dynamics.training.starts import Start, coordinates_of
 
@@ -34,6 +34,7 @@ class Grid:
         inputs: see `Task`, as for the next three.
         query: `last` or `uniform`.
         rotation: in degrees.
+        copies: how often the queried pair stands in the context.
         embedding_dim: D; 0 for the default that goes with N and the inputs.
         horizon: see `Point`, as for all that follow; in units of N^2.
         batch_size: sequences per training step.
@@ -73,6 +74,7 @@ class Grid:
     inputs: tuple[str, ...] = ("orthonormal",)
     query: tuple[str, ...] = ("last",)
     rotation: tuple[float, ...] = (90.0,)
+    copies: tuple[int, ...] = (1,)
     embedding_dim: tuple[int, ...] = (0,)
     horizon: tuple[float, ...] = (12.0,)
     batch_size: tuple[int, ...] = (256,)
@@ -111,9 +113,9 @@ class Grid:
             raise ArgumentError("grid", combinations, f"of at most {_MOST_COMBINATIONS} combinations")
         found: dict[Point, None] = {}
         tasks = [
-            Task(length, dim, inputs, query, rotation)
-            for inputs, query, rotation, dim, length in itertools.product(
-                self.inputs, self.query, self.rotation, self.embedding_dim, self.context_lengths
+            Task(length, dim, inputs, query, rotation, copies)
+            for inputs, query, rotation, copies, dim, length in itertools.product(
+                self.inputs, self.query, self.rotation, self.copies, self.embedding_dim, self.context_lengths
             )
         ]
         trainings = self._trainings()
@@ -244,10 +246,12 @@ def seconds_of(point: Point, targets: Sequence[tuple[str, float]] = ()) -> float
         wide = (task.embedding_dim / (2 * pairs + 2)) ** 2
         a_step = 3e-4 + (point.batch_size or 0) * (7.5e-7 * pairs + 1.5e-7 * pairs**2) * wide
         return a_step * _number_of_steps(point, targets)
-    if task.inputs == "isotropic":
-        return 1.3e-4 * (point.samples or 0) * pairs**2
+    if is_sampled(task, point.model) or (task.copies > 1 and not has_closed_form(task, point.model)):
+        return 1.3e-4 * (point.samples or number_of_placements(task)) * pairs**2
     if not has_closed_form(task, point.model):
         return 0.02 + 5e-4 * pairs**2
+    if task.copies > 1:
+        return number_of_places(task, point.model) * (0.03 + 0.005 * (1 << (task.copies - 1).bit_length()))
     if point.model == "circuit" and task.query == "last" and not (point.start or point.hold):
         return 1e-4
     short = number_of_places(task, point.model) <= 64
@@ -264,7 +268,7 @@ def _program(point: Point) -> tuple[object, ...]:
     held = tuple((hold.coordinate, bool(hold.since)) for hold in point.hold or ())
     if not has_closed_form(task, point.model):
         return point.model, task, point.samples, held
-    return point.model, task.query, number_of_places(task, point.model), held
+    return point.model, task.query, number_of_places(task, point.model), (task.copies - 1).bit_length(), held
 
 
 def _number_of_steps(point: Point, targets: Sequence[tuple[str, float]]) -> float:

@@ -9,7 +9,7 @@ from induction_dynamics.dynamics.flow import ACCURACY, check_accuracy
 from induction_dynamics.dynamics.holds import Hold, check_holds
 from induction_dynamics.dynamics.trajectory import check_horizon
 from induction_dynamics.errors import ArgumentError, whole_number
-from induction_dynamics.reduced.loss import ACTIVE, check_length
+from induction_dynamics.reduced.loss import ACTIVE, check_length, is_sampled
 from induction_dynamics.task import Task
 from induction_dynamics.training.optimizers import Optimizer
 from induction_dynamics.training.settings import Settings, check_seed
@@ -26,10 +26,11 @@ class Point:
         task: the task, with its context length N.
         model: `circuit` or `subspace` (reduced flows) or `full` (training of all 28 D^2 weights).
         horizon: flow time at which the run is given up, in units of N^2; None of a training without flow time.
-        seed: seed of whatever is random; None where nothing is (a reduced flow on orthonormal inputs).
+        seed: seed of whatever is random; None where nothing is (most reduced flows on orthonormal inputs).
         batch_size: sequences per training step (`full` only, else None).
         step: flow time per training step (`full` by gradient descent only, else None).
-        samples: Gram matrices in the loss (reduced flow on isotropic inputs only, else None).
+        samples: Gram matrices in the loss (reduced flow on isotropic inputs, or with very many placements of several
+            copies, else None).
         accuracy: relative error of emergence times that the solver of a reduced flow aims at (`solve_flow`).
         optimizer: of `full`; None for gradient descent.
         steps: after which a training without flow time is given up.
@@ -80,7 +81,9 @@ class Point:
                 raise ArgumentError("horizon", None, "given for a run with flow time")
             check_horizon(self.horizon)
         check_accuracy(self.accuracy)
-        sampled = not full and self.task.inputs == "isotropic"
+        if self.model in ACTIVE:
+            check_length(self.task, self.model)
+        sampled = not full and is_sampled(self.task, self.model)
         needed = ("seed", "batch_size", *("step",) * flows) if full else ("seed", "samples") if sampled else ()
         for name in ("seed", "batch_size", "step", "samples"):
             value = getattr(self, name)
@@ -97,7 +100,6 @@ class Point:
             object.__setattr__(self, "accuracy", ACCURACY)
             self._take_over(self.settings())
         else:
-            check_length(self.task, self.model)
             self._check_reduced()
 
     def _forget(self, full: bool, flows: bool) -> None:
@@ -189,6 +191,7 @@ class Row:
     samples: int | None
     horizon: float | None
     accuracy: float | None
+    copies: int = 1
     optimizer: str | None = None
     learning_rate: float | None = None
     steps: int | None = None

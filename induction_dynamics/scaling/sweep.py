@@ -180,6 +180,7 @@ def _companions(place: int, point: Point) -> object:
         task.inputs,
         task.query,
         task.rotation,
+        task.copies,
         point.horizon,
         point.accuracy,
         point.start,
@@ -192,7 +193,7 @@ def _followed(point: Point) -> bool:
     """Whether the circuit's own solver runs it, which starts from two pairs."""
     task = point.task
     closed = point.model == "circuit" and has_closed_form(task, point.model) and not (point.start or point.hold)
-    return closed and task.query == "last" and task.context_length > 1
+    return closed and task.query == "last" and task.context_length > 1 and task.copies == 1
 
 
 def _width(point: Point) -> int:
@@ -204,7 +205,11 @@ def _width(point: Point) -> int:
         return 2048
     if any(hold.since for hold in point.hold or ()):
         return 1
-    exact = has_closed_form(point.task, point.model) and number_of_places(point.task, point.model) <= max(EXACT)
+    exact = (
+        has_closed_form(point.task, point.model)
+        and point.task.copies == 1
+        and number_of_places(point.task, point.model) <= max(EXACT)
+    )
     return 4 if exact else 1
 
 

@@ -14,7 +14,7 @@ from induction_dynamics.dynamics.flow import ACCURACY, solve_flow
 from induction_dynamics.dynamics.holds import Hold
 from induction_dynamics.dynamics.trajectory import Trajectory, check_horizon
 from induction_dynamics.errors import ArgumentError
-from induction_dynamics.reduced.loss import check_length
+from induction_dynamics.reduced.loss import check_length, is_sampled
 from induction_dynamics.task import Task
 from induction_dynamics.training.pace import Pace
 from induction_dynamics.training.settings import Settings, check_width
@@ -216,7 +216,7 @@ def compare(
     if step > end * (1 + 1e-12):
         # both would be compared at t = 0 alone, where both are 0
         raise ArgumentError("step", step, f"a flow time of at most the horizon's {end:g}")
-    sampled = task.inputs == "isotropic"
+    sampled = is_sampled(task, "subspace")
     total = (len(seeds) if sampled else 1) + len(seeds)
     tell = on_progress or (lambda done, total, words: None)
 

@@ -165,7 +165,7 @@ def check_width(task: Task) -> None:
         ArgumentError: D is larger than 4096.
     """
     if task.embedding_dim > LARGEST_DIM:
-        if task == Task(task.context_length, 0, task.inputs, task.query, task.rotation):
+        if task == dataclasses.replace(task, embedding_dim=0):
             reason = f"so small that the full model's width ({task.embedding_dim}) is at most {LARGEST_DIM}"
             raise ArgumentError("context_length", task.context_length, reason)
         raise ArgumentError("embedding_dim", task.embedding_dim, f"at most {LARGEST_DIM} for the full model")

@@ -56,6 +56,7 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "inputs": st.sampled_from(["orthonormal", "isotropic"]),
     "query": st.sampled_from(["last", "uniform"]),
     "rotation": st.floats(-1e6, 1e6).filter(lambda degrees: abs(math.sin(math.radians(degrees))) >= 1e-3),
+    "copies": st.one_of(st.just(1), st.integers(1, 8), st.integers(1, 10**12)),
     "embedding_dim": st.one_of(st.integers(2, 200), st.integers(2, 10**13)),
     "measures": st.lists(st.sampled_from(MEASURES), min_size=1, unique=True),
     "thresholds": st.lists(st.floats(1e-300, 1e300), min_size=1, max_size=4, unique=True),

@@ -23,6 +23,7 @@ SHARED = {
     "--inputs",
     "--query",
     "--rotation",
+    "--copies",
     "--embedding-dim",
     "--measures",
     "--thresholds",

@@ -66,9 +66,13 @@ def missed_and_whole(gradients, sizes, rotation=90.0):
     return np.array(found).T
 
 
-def test_off_subspace_gradient_falls_with_samples(inputs, key):
-    gradients = chunk_gradients(Task(3, 8, inputs, "uniform"))(COORDINATES[0], key, FEW)
-    (few, many), _ = missed_and_whole(gradients, (1, 64))
+@pytest.mark.parametrize(
+    "query, rotation, copies",
+    [("uniform", 90.0, 1), ("last", 40.0, 2), pytest.param("uniform", 90.0, 3, marks=pytest.mark.slow)],
+)
+def test_off_subspace_gradient_falls_with_samples(inputs, query, rotation, copies, key):
+    gradients = chunk_gradients(Task(3, 8, inputs, query, rotation, copies))(COORDINATES[0], key, FEW)
+    (few, many), _ = missed_and_whole(gradients, (1, 64), rotation)
     assert 8 / 1.3 < few / many < 8 * 1.3
 
 

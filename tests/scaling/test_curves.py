@@ -101,6 +101,7 @@ HOLDS = (Hold("alpha_3", 0.0), Hold("beta_2", None, 40.0))
 SAMPLED = {"model": "subspace", "inputs": "isotropic", "seed": 0}
 DIFFERENT = {
     "rotation": ({"rotation": 90.0}, {"rotation": 60.0}),
+    "copies": ({"copies": 1}, {"copies": 2}),
     "batch_size": ({"batch_size": 16}, {"batch_size": 64}),
     "step": ({"step": 0.25}, {"step": 0.5}),
     "samples": (SAMPLED | {"samples": 64}, SAMPLED | {"samples": 128}),

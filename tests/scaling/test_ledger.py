@@ -75,7 +75,10 @@ def test_what_is_written_comes_back(tmp_path):
     assert [one.point.seed for one in found[-2:]] == [0, 7]
 
 
-@pytest.mark.parametrize("point", POINTS)
+SEVERAL = Point(Task(9, query="uniform", copies=3), "circuit")
+
+
+@pytest.mark.parametrize("point", (*POINTS, SEVERAL))
 def test_a_point_and_its_configuration_are_one(point):
     configuration = json.loads(json.dumps(configuration_of(point)))
     assert point_of(configuration) == point

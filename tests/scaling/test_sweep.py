@@ -68,7 +68,18 @@ def test_fields_of_a_row():
     """Those of the document (README), and those beside them."""
     assert [field.name for field in dataclasses.fields(Row)] == [
         *("context_length", "embedding_dim", "inputs", "query", "rotation", "model", "measure", "threshold", "time"),
-        *("time_unit", "outcome", "sustained", "seed", "batch_size", "step", "samples", "horizon", "accuracy"),
+        *(
+            "time_unit",
+            "outcome",
+            "sustained",
+            "seed",
+            "batch_size",
+            "step",
+            "samples",
+            "horizon",
+            "accuracy",
+            "copies",
+        ),
         *("optimizer", "learning_rate", "steps", "sequences", "start", "hold", "training"),
     ]
 
