@@ -10,7 +10,13 @@ import pytest
 from scipy import optimize, stats
 
 from induction_dynamics.errors import ArgumentError
-from induction_dynamics.scaling.laws import LawFit, describe_fits, fit_laws, local_exponents, local_log_slopes
+from induction_dynamics.scaling.laws import (
+    LawFit,
+    describe_fits,
+    fit_laws,
+    local_exponents,
+    local_log_slopes,
+)
 
 DECADES = 2.0 ** np.arange(2, 13)
 SHAPES = {
