@@ -97,8 +97,8 @@ def chosen(only: Sequence[str], known: Collection[str]) -> Iterator[str]:
 
 
 def settings(config: Any) -> dict[str, Any]:
-    """The fields of a configuration, but for where it writes to."""
-    return {name: value for name, value in dataclasses.asdict(config).items() if name != "output"}
+    """The fields of a configuration, but for where it writes to: the folder `output`, and that of a ledger."""
+    return {name: value for name, value in dataclasses.asdict(config).items() if name not in ("output", "ledger")}
 
 
 def rounded(value: Any) -> Any:

@@ -87,7 +87,7 @@ def test_what_an_earlier_run_left_is_removed_and_nothing_else(tmp_path):
             "--context-lengths 4 2",
             "context_lengths must be at least one, increasing",
         ),
-        (reduced_vs_full, "OverlayConfig", "--inputs", "inputs must be at least one kind"),
+        (reduced_vs_full, "OverlayConfig", "--cases", "cases must be at least one kind"),
         (emergence_order, "OrderConfig", "--times 1", "times must be at least 2"),
         (
             context_length_scaling,
