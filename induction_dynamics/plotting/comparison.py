@@ -16,14 +16,17 @@ from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES
 from induction_dynamics.task import Task
 from induction_dynamics.training.comparison import Comparison
 
+_BROAD, _PALE = 5.0, 0.4
+"""Width in points and opacity of the reduced flow's strong curves: dashes upon them are seen where both agree."""
+
 
 def plot_comparison(comparison: Comparison) -> Figure:
     r"""Draw how far gradient descent on all weights follows the reduced flow.
 
-    From the top: theta_k(t) of the reduced flow (solid) and of the trained model (dashed), each in its mean over the
-    seeds; the mean of trained - reduced, with a band of 2 standard errors over the seeds for the circuit's three; the
-    loss, that of the trained model being the loss on each step's own batch, in its mean over the seeds; and the
-    fraction of the trained weights off the subspace, ||W - sum_k theta_k B_k|| / ||W||, of each seed and in the mean.
+    From the top: theta_k(t) of the reduced flow (broad) and of the trained model (dashed), each in its mean over the
+    seeds; the mean of trained - reduced, each with a band of 2 standard errors over the seeds; the loss, that of the
+    trained model being the loss on each step's own batch, in its mean over the seeds; and the fraction of the trained
+    weights off the subspace, ||W - sum_k theta_k B_k|| / ||W||, of each seed and in the mean.
 
     Args:
         comparison: the runs, as made by `training.comparison.compare`. With one seed there is no band.
@@ -47,17 +50,26 @@ def plot_comparison(comparison: Comparison) -> Figure:
     reduced, trained = (x.mean(axis=0) for x in (comparison.reduced_values, comparison.trained_values))
     figure = style.new_figure(9.6, 12.4)
     values, residual, loss, off = figure.subplots(4, 1, sharex=True, height_ratios=[3, 2, 1.2, 1.2])
-    draw_coordinates(values, t, reduced[:, :-1])
-    draw_coordinates(values, t, trained[:, :-1], line=style.LINES["full"])
+    draw_coordinates(values, t, reduced[:, :-1], width=_BROAD)
+    for line in values.lines:
+        line.set_alpha(_PALE)
+    draw_coordinates(values, t, trained[:, :-1], line=style.LINES["full"], width=2.2)
     draw_coordinates(residual, t, comparison.residual[:, :-1], width=1.8)
     residual.axhline(0.0, color=style.GRAY, linewidth=1.0, zorder=1)
     error = comparison.standard_error
     if error is not None:
-        for name in CIRCUIT:
-            k = COORDINATES.index(name)
+        for k, name in enumerate(COORDINATES):
+            strong = name in CIRCUIT
             middle, half = comparison.residual[:, k], 2 * error[:, k]
             residual.fill_between(
-                t, middle - half, middle + half, color=style.color(name), alpha=0.2, linewidth=0, zorder=3, gid=name
+                t,
+                middle - half,
+                middle + half,
+                color=style.color(name),
+                alpha=0.25 if strong else 0.3,
+                linewidth=0,
+                zorder=3 if strong else 1.5,
+                gid=name,
             )
     loss.plot(t, trained[:, -1], color=style.GRAY, linewidth=1.0, gid="loss of the trained model")
     draw_loss(loss, t, reduced[:, -1])
@@ -77,17 +89,20 @@ def plot_comparison(comparison: Comparison) -> Figure:
 
 def _key(seeds: int) -> list[Line2D | Patch]:
     trained = "full model, 1 seed" if seeds == 1 else f"full model, mean of {seeds} seeds"
+    models = key_of_models(trained)
+    models[0].set(linewidth=_BROAD, alpha=_PALE)
     words = "loss of the full model, each step's batch" + ("" if seeds == 1 else f",\nmean of {seeds} seeds")
     batch = Line2D([], [], color=style.GRAY, linewidth=1.0, label=words)
     if seeds == 1:
-        return [*key_of_models(trained), batch]
+        return [*models, batch]
     band = Patch(color=style.GRAY, alpha=0.3, linewidth=0, label=f"2 standard errors over {seeds} seeds")
     single = Line2D(
         [], [], color=style.OTHER_COLOR, linewidth=0.9, alpha=0.7, label="off-subspace fraction of each seed"
     )
-    return [*key_of_models(trained), band, batch, single]
+    return [*models, band, batch, single]
 
 
 def _describe(task: Task) -> str:
     words = f"N = {task.context_length}, D = {task.embedding_dim}, {task.inputs} inputs, query {task.query}"
+    words += f", {task.copies} copies" if task.copies > 1 else ""
     return words if task.right_angled else f"{words}, rotation {task.rotation:g}°"

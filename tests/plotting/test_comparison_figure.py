@@ -36,12 +36,14 @@ def test_four_panels_over_one_flow_time(compared):
     assert figure.get_suptitle() == "N = 6, D = 14, orthonormal inputs, query uniform"
 
 
-def test_reduced_is_solid_and_trained_dashed_in_one_colour(compared):
+def test_reduced_is_broad_and_trained_dashed_upon_it_in_one_colour(compared):
     comparison = compared(3)
     axes = plot_comparison(comparison).axes[0]
     for k, name in enumerate(COORDINATES):
         reduced, trained = named(axes, name)
         assert (reduced.get_linestyle(), trained.get_linestyle()) == ("-", "--")
+        assert reduced.get_linewidth() > 2 * trained.get_linewidth() and reduced.get_zorder() <= trained.get_zorder()
+        assert (reduced.get_alpha() or 1) < 0.5 and trained.get_alpha() is None
         assert to_hex(reduced.get_color()) == to_hex(trained.get_color()) == style.COLORS[name]
         np.testing.assert_allclose(heights(reduced), comparison.reduced[0].coordinates[:, k])
         np.testing.assert_allclose(heights(trained), 1.04 * comparison.reduced[0].coordinates[:, k])
@@ -52,20 +54,19 @@ def test_residual_and_its_band_of_two_standard_errors(compared):
     axes = plot_comparison(comparison).axes[1]
     theta = comparison.reduced[0].coordinates
     bands = {band.get_gid(): band for band in axes.collections if isinstance(band, FillBetweenPolyCollection)}
-    assert set(bands) == set(CIRCUIT)
+    assert set(bands) == set(COORDINATES)
     for k, name in enumerate(COORDINATES):
         (line,) = named(axes, name)
         np.testing.assert_allclose(heights(line), 0.04 * theta[:, k], atol=1e-12)
         assert (line.get_linewidth() > 1.5) == (name in CIRCUIT)
-        if name in bands:
-            # the seeds are 0.02, 0.04 and 0.06 times theta away: s = 0.02 theta
-            last = np.asarray(bands[name].get_paths()[0].vertices)
-            ends = last[last[:, 0] == 144, 1]
-            error = 0.02 * abs(theta[-1, k]) / np.sqrt(3)
-            assert (ends.min(), ends.max()) == pytest.approx(
-                (0.04 * theta[-1, k] - 2 * error, 0.04 * theta[-1, k] + 2 * error)
-            )
-            assert to_hex(np.asarray(bands[name].get_facecolor())[0]) == style.COLORS[name]
+        # the seeds are 0.02, 0.04 and 0.06 times theta away: s = 0.02 theta
+        last = np.asarray(bands[name].get_paths()[0].vertices)
+        ends = last[last[:, 0] == 144, 1]
+        error = 0.02 * abs(theta[-1, k]) / np.sqrt(3)
+        assert (ends.min(), ends.max()) == pytest.approx(
+            (0.04 * theta[-1, k] - 2 * error, 0.04 * theta[-1, k] + 2 * error)
+        )
+        assert to_hex(np.asarray(bands[name].get_facecolor())[0]) == style.COLORS[name]
 
 
 def test_losses_and_the_part_off_the_subspace(compared):
