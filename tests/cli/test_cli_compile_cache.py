@@ -124,6 +124,7 @@ def test_only_warnings_of_the_cache_are_silent():
     assert [str(one.message) for one in shown] == ["Error of another kind"]
 
 
+@pytest.mark.slow
 def test_the_second_process_of_the_real_thing_compiles_nothing(tmp_path):
     command = [sys.executable, "-m", "induction_dynamics", "simulate", "--context-length", "3", "--json"]
     first = answered(start(command, tmp_path))

@@ -77,6 +77,7 @@ def together(folder, *words, devices=1):
     return said
 
 
+@pytest.mark.slow
 def test_two_processes_with_states_to_go_on_from(alone, tmp_path):
     """The first answers and writes; both go on from what it has saved."""
     folder = tmp_path / "two"

@@ -45,6 +45,7 @@ def rows(folder):
     return [row for entry in read_ledger(folder) for row in entry.rows()]
 
 
+@pytest.mark.slow
 def test_digits_do_not_depend_on_the_number_of_processes_nor_on_one_that_is_killed(tmp_path):
     """One thread of one process, and two processes of one thread, of which one is killed at work."""
     subprocess.run([sys.executable, "-c", ALONE, tmp_path / "alone"], check=True, timeout=300)

@@ -364,6 +364,7 @@ def test_a_held_step_is_the_nearest_that_leaves_the_coordinate():
     np.testing.assert_allclose(flat(left), expected, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_a_hold_begins_at_its_time_whatever_the_rounding():
     """Three steps of 0.3 are less than 0.9 by rounding."""
     for step, since in ((0.3, 0.9), (0.1, 0.3), (0.7, 2.1), (0.25, 1.0), (0.3, 1.0)):
