@@ -5,11 +5,17 @@ from pathlib import Path
 
 from experiments import (
     asymptotics,
+    burstiness,
     circuit_picture,
     context_length_scaling,
+    convergence_orders,
     coordinates_at_rest,
     emergence_order,
+    off_subspace,
+    other_sixteen,
     reduced_vs_full,
+    thresholds,
+    trained_scaling,
 )
 from experiments.recorder import chosen, run_script
 
@@ -19,6 +25,12 @@ EXPERIMENTS = {
     "asymptotics": lambda folder: asymptotics.main(asymptotics.AsymptoticsConfig(folder)),
     "reduced_vs_full": lambda folder: reduced_vs_full.main(reduced_vs_full.OverlayConfig(folder)),
     "coordinates_at_rest": lambda folder: coordinates_at_rest.main(coordinates_at_rest.RestConfig(folder)),
+    "convergence_orders": lambda folder: convergence_orders.main(convergence_orders.OrdersConfig(folder)),
+    "trained_scaling": lambda folder: trained_scaling.main(trained_scaling.TrainedConfig(folder)),
+    "thresholds": lambda folder: thresholds.main(thresholds.ThresholdsConfig(folder)),
+    "other_sixteen": lambda folder: other_sixteen.main(other_sixteen.SixteenConfig(folder)),
+    "burstiness": lambda folder: burstiness.main(burstiness.BurstConfig(folder)),
+    "off_subspace": lambda folder: off_subspace.main(off_subspace.OffSubspaceConfig(folder)),
     "circuit_picture": lambda folder: circuit_picture.main(circuit_picture.CircuitConfig(folder)),
 }
 """What makes each folder of figures/, with the configuration whose numbers are committed."""

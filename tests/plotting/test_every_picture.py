@@ -8,12 +8,19 @@ import pytest
 from induction_dynamics.plotting import style
 from induction_dynamics.plotting.asymptotics import plot_asymptotics
 from induction_dynamics.plotting.attention import plot_attention
+from induction_dynamics.plotting.burstiness import plot_burstiness
 from induction_dynamics.plotting.checkpoints import plot_checkpoints
 from induction_dynamics.plotting.comparison import plot_comparison
+from induction_dynamics.plotting.convergence_orders import plot_convergence_orders
 from induction_dynamics.plotting.coordinates import plot_coordinates
 from induction_dynamics.plotting.coordinates_at_rest import plot_coordinates_at_rest
 from induction_dynamics.plotting.emergence_order import plot_emergence_order
 from induction_dynamics.plotting.emergence_times import plot_emergence_times
+from induction_dynamics.plotting.local_exponents import plot_local_exponents
+from induction_dynamics.plotting.off_subspace import plot_off_subspace
+from induction_dynamics.plotting.other_sixteen import plot_other_sixteen
+from induction_dynamics.plotting.thresholds import plot_thresholds
+from induction_dynamics.plotting.trained_scaling import plot_trained_scaling
 from induction_dynamics.plotting.weights import plot_weights
 from induction_dynamics.transformer.disentangled import zero_weights
 
@@ -22,12 +29,19 @@ PICTURES = {
     for function in (
         plot_asymptotics,
         plot_attention,
+        plot_burstiness,
         plot_checkpoints,
         plot_comparison,
+        plot_convergence_orders,
         plot_coordinates,
         plot_coordinates_at_rest,
         plot_emergence_order,
         plot_emergence_times,
+        plot_local_exponents,
+        plot_off_subspace,
+        plot_other_sixteen,
+        plot_thresholds,
+        plot_trained_scaling,
         plot_weights,
     )
 }
@@ -47,9 +61,24 @@ def draw(request, run, compared):
         for measure, slow in (("gamma_3", 0.0), ("beta_2", 1.0), ("alpha_3", 2.0), ("loss", 3.0))
         for n in (100, 10**5, 10**8)
     ]
+    at = {"threshold": 0.5, "inputs": "orthonormal"}
+    of_run = at | {"model": "circuit", "query": "last", "context_length": 64}
+    of_copies = of_run | {"measure": "alpha_3", "gain": 9.0, "leading": 10.3, "against_effective_length": 0.5}
+    of_step = at | {"query": "last", "batch_size": None, "distance": "coordinates"}
+    kinds = {"held": "gamma_4", "freed": "gamma_4", "nineteen": None, "circuit": None}
+    of_group = of_run | {"measure": "loss", "per_circuit": 0.5}
+    of_noise = at | {"context_length": 4, "embedding_dim": 10, "step": 0.25}
+    ends_of_noise = [
+        of_noise | {"batch_size": b, "time": t, "off_subspace": t / b, "least": t / b, "most": t / b}
+        for b in (16, 64)
+        for t in (1.0, 2.0)
+    ]
+    fitted = ("batch_exponent", "batch_exponent_of_the_largest_two", "noise_of_three")
+    of_start = of_noise | {"query": "last", "matrices": "all", "scale": 0.1}
     arguments = {
         "asymptotics": (long, {}),
         "attention": ({"before": uniform, "after": uniform}, {"query": 2}),
+        "burstiness": ([of_copies | {"copies": m, "gain": 2.0 * m} for m in (2, 4)], {}),
         "checkpoints": (
             [1, 2, 3],
             ends,
@@ -57,6 +86,12 @@ def draw(request, run, compared):
             {"time_unit": "checkpoint", "labels": ["first", "second", "third"]},
         ),
         "comparison": (compared(3), {}),
+        "convergence_orders": (
+            [of_step | {"step": h, "mean": 2 * h, "standard_error": None} for h in (1.0, 0.5, 0.25)],
+            [of_step | {"law": "step", "slope": 1.0, "low": 1.0, "high": 1.0}],
+            [],
+            {"law_step": 0.25, "law_batch": 256},
+        ),
         "coordinates": (
             run.time,
             run.coordinates,
@@ -66,6 +101,41 @@ def draw(request, run, compared):
         "coordinates_at_rest": ([4, 8, 16], {"last": ends, "uniform": ends}, {"subtitle": "at rest"}),
         "emergence_order": ({"one": run, "another": run}, {"context_length": 6}),
         "emergence_times": ([{**row, "context_length": n, "time": 2.0 * n**2} for n in (4, 8, 16)], {}),
+        "local_exponents": (
+            [of_run | {"measure": "loss", "context_length": n, "exponent": 2.0} for n in (10, 1000, 100000)],
+            [of_run | {"measure": "loss", "first": 4, "last": 64, "low": 1.98, "high": 2.0}],
+            {},
+        ),
+        "off_subspace": (
+            ends_of_noise,
+            [row | {"expected_after_one_step": 0.9} for row in ends_of_noise if row["time"] == 2.0],
+            [of_noise | {"fitted": name, "value": -0.5, "low": -0.6, "high": -0.4} for name in fitted],
+            [
+                of_start | {"scale": s, "captured_of_weights": 0.9, "captured_of_movement": 0.9, "answered": 1.0}
+                for s in (0.1, 1.0)
+            ],
+            [of_start | {"scale": s, "measure": "loss", "per_flow_from_zero": 1.01} for s in (0.1, 1.0)],
+            {},
+        ),
+        "other_sixteen": (
+            [of_group | {"kind": kind, "group": group} for kind, group in kinds.items()],
+            [{"query": "last", "held": "none", "alpha_3": 0.4, "loss": 0.5, "context_length": n} for n in (16, 64)],
+            {},
+        ),
+        "thresholds": (
+            [
+                of_run | {"seed": None, "threshold": x, "gamma_3": x, "beta_2": 2 * x, "alpha_3": 3 * x}
+                for x in (0.5, 1.0)
+            ],
+            [of_run | {"seed": None, "threshold": 0.7, "time": 1.0}],
+            {},
+        ),
+        "trained_scaling": (
+            [of_run | {"model": "full", "measure": "loss", "context_length": n, "time": 2.0 * n**2} for n in (4, 8)],
+            [of_run | {"measure": "loss", "context_length": n, "ratio": 1.0, "standard_error": None} for n in (4, 8)],
+            [],
+            {},
+        ),
         "weights": (zero_weights(4), {"title": "zero"}),
     }
     *positional, named = arguments[request.param]
