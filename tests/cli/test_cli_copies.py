@@ -5,6 +5,7 @@ import json
 import pytest
 
 from induction_dynamics.cli import main
+from induction_dynamics.cli.document import same_options
 from induction_dynamics.scaling.ledger import read_ledger
 from induction_dynamics.scaling.points import Point
 from induction_dynamics.task import Task
@@ -53,3 +54,9 @@ def test_a_sweep_keeps_copies_apart(capsys, tmp_path, pretended, drawn):
     assert alone is None
     again = answer(capsys, "sweep", "--plan", f"{folder}/plan.toml", "--output", folder)
     assert again["reused"] == 6 and again["computed"] == 0
+
+
+def test_a_folder_of_before_there_were_copies_has_one():
+    before, now = {"context_length": 4}, {"context_length": 4, "copies": 1}
+    assert same_options(now, before) and same_options(before, now)
+    assert not same_options({"context_length": 4, "copies": 2}, before)
