@@ -157,16 +157,22 @@ def test_the_flow_is_the_committed_one(curves, query):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "seeds"), [(OverlayConfig().cases[0], (0,)), (OverlayConfig().cases[1], SEEDS)])
-def test_the_experiment_makes_the_committed_numbers(tmp_path, curves, case, seeds):
-    """With isotropic inputs the reduced flow is the mean over the seeds."""
-    main(OverlayConfig(tmp_path, cases=(case,), queries=("uniform",), seeds=seeds))
+@pytest.mark.parametrize(
+    ("case", "seeds", "horizon"), [(OverlayConfig().cases[0], (0,), 4.0), (OverlayConfig().cases[1], SEEDS, 1.0)]
+)
+def test_the_experiment_makes_the_committed_numbers(tmp_path, curves, case, seeds, horizon):
+    """With isotropic inputs the reduced flow is the mean over the seeds; a quarter of it takes a minute."""
+    main(OverlayConfig(tmp_path, cases=(case,), queries=("uniform",), seeds=seeds, horizon=horizon))
     made = columns(read_table(tmp_path / f"{case[0]}_uniform_curves.csv"))
     for measure, committed in curves[f"{case[0]}_uniform"].items():
-        np.testing.assert_allclose(made[measure]["reduced"], committed["reduced"], atol=1e-4)
+        known = committed["flow_time"] <= horizon * case[1] ** 2
+        again = np.isin(made[measure]["flow_time"], committed["flow_time"])
+        assert again.sum() == known.sum() > 30
+        np.testing.assert_allclose(made[measure]["reduced"][again], committed["reduced"][known], atol=1e-4)
         for seed in seeds:
+            name = f"trained_{seed}"
             # float32 training on another machine rounds otherwise
-            np.testing.assert_allclose(made[measure][f"trained_{seed}"], committed[f"trained_{seed}"], atol=1e-2)
+            np.testing.assert_allclose(made[measure][name][again], committed[name][known], atol=1e-2)
 
 
 @pytest.mark.parametrize(
