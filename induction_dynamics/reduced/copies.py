@@ -85,16 +85,18 @@ class CopiesLoss(eqx.Module):
 def _means(at: Float[Array, "2"], law: CopiesLoss) -> Float[Array, "2"]:
     """E_S [Y/Z] and E_S [(X^2 + Y^2 + Q)/Z^2] at (alpha, beta)."""
     alpha, beta = at
-    pairs, met = law.context_length, law.met
+    pairs = law.context_length
     # Attention sums to one, so that every score is between 0 and beta; with this no E is above 1, nor Z above 2N.
     shift = jnp.maximum(beta, 0)
     s, weights = _nodes(jax.lax.stop_gradient(beta), pairs)  # where the nodes are does not matter
 
     def pass_place(state: Float[Array, "4 met nodes"], k: Float[Array, ""]):
+        # There are no more copies before k than places; further states are empty, and must not overflow.
+        met = jnp.minimum(law.met, k - 1)
         others = jnp.maximum(2 * k - 2, 1)
-        begun = k > 1  # the first label has no other token to attend to, and no copy before it
+        begun = k > 1  # the first label has no other token to attend to
         own = jnp.where(begun, logistic(alpha - jnp.log(others)), 1)
-        rest = jnp.where(begun, logistic(jnp.log(others) - alpha) / others, 0)
+        rest = logistic(jnp.log(others) - alpha) / others
         item = jnp.exp(beta * met / others - shift)
         label = jnp.exp(beta * met * rest - shift)
         right = jnp.exp(beta * (own + met * rest) - shift)
@@ -113,7 +115,7 @@ def _means(at: Float[Array, "2"], law: CopiesLoss) -> Float[Array, "2"]:
         one_more = jnp.pad((taking[None] * jnp.stack(taken))[:, :-1], ((0, 0), (1, 0), (0, 0)))
         return jnp.where(k <= pairs, passing[None] * jnp.stack(passed) + one_more, state), None
 
-    begin = jnp.zeros((4, len(met), _NODES)).at[0, 0].set(1.0)
+    begin = jnp.zeros((4, len(law.met), _NODES)).at[0, 0].set(1.0)
     (_, _, labels, squares), _ = jax.lax.scan(pass_place, begin, law.place)
     all_met = law.copies.astype(int)
     return jnp.stack([weights @ labels[all_met], (weights * s) @ squares[all_met]])

@@ -105,6 +105,14 @@ def test_a_large_beta_is_right_or_no_number(query):
     assert run.outcome in ("nonfinite", "solver_failed")
 
 
+def test_many_copies_do_not_overflow():
+    """Where all pairs are copies there is one placement; states that no placement reaches have scores beyond any."""
+    task, point = Task(300, query="uniform", copies=300), (0.5, 6.0, 0.9)
+    value, gradient = differentiated(reduced_loss(task, "circuit"), embedded(*point))
+    assert float(value) == pytest.approx(by_hand(300, tuple(range(1, 301)), *point), rel=1e-11)
+    assert np.isfinite(gradient).all()
+
+
 @pytest.mark.parametrize("query", QUERIES)
 def test_one_copy_is_the_circuit_of_one_pair(query):
     plain = reduced_loss(Task(300, query=query), "circuit")
