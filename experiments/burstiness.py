@@ -27,6 +27,7 @@ import numpy as np
 
 from experiments.recorder import record, run_script
 from induction_dynamics.cli.progress import progress
+from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting.burstiness import plot_burstiness
 from induction_dynamics.scaling.least_squares import fit_terms
 from induction_dynamics.scaling.points import Point
@@ -203,9 +204,10 @@ def _fits(times: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for series, points in found.items():
         n, m, t = (np.log(np.array(column, float)) for column in zip(*points, strict=True))
         terms = {"constant": np.ones_like(n), "length": n, "copies": -m}
-        if len(points) < 4 or np.linalg.matrix_rank(np.stack(list(terms.values()))) < 3:
+        try:
+            fitted, _ = fit_terms(terms, t)
+        except ArgumentError:  # too few, or of one N or one m alone
             continue
-        fitted, _ = fit_terms(terms, t)
         exponents: dict[str, float] = {}
         for name in ("length", "copies"):
             exponents[f"of_{name}"] = fitted[name].value

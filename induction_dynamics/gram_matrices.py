@@ -51,9 +51,7 @@ def with_copies(gram: GramMatrices, placements: Placements) -> GramMatrices:
         gram: of sequences without copies, with one leading axis.
         placements: where the queried pair stands in each.
     """
-    query, held = placements
-    pair = jnp.where(held, query[:, None], jnp.arange(held.shape[1], dtype=query.dtype)[None])
-    token = jnp.stack([2 * pair, 2 * pair + 1], axis=2).reshape(len(pair), -1)
+    token = placements.tokens
     rows = jnp.take_along_axis(gram.tokens, token[:, :, None], axis=1)
     return gram._replace(tokens=jnp.take_along_axis(rows, token[:, None, :], axis=2))
 

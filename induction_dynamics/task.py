@@ -178,6 +178,13 @@ class Placements(NamedTuple):
     query: Int[Array, " batch"]
     held: Bool[Array, "batch pairs"]
 
+    @property
+    def tokens(self) -> Int[Array, "batch keys"]:
+        """Of each of the 2N places, whose token stands there: its own, or that of the queried pair."""
+        every = jnp.arange(self.held.shape[1], dtype=self.query.dtype)[None]
+        pair = jnp.where(self.held, self.query[:, None], every)
+        return jnp.stack([2 * pair, 2 * pair + 1], axis=2).reshape(len(pair), -1)
+
 
 def sample_placements(task: Task, key: PRNGKeyArray, count: int) -> Placements:
     """Draw where the queried pair stands: m random places, the last one among them with the query `last`.
@@ -285,10 +292,10 @@ def sample_sequences(
         scale = jnp.asarray(1 / math.sqrt(dim), dtype)
         tokens = scale * jax.random.normal(key_tokens, (batch_size, 2 * pairs, dim), dtype)
         base = scale * jax.random.normal(key_positions, (batch_size, pairs + 1, dim), dtype)
-    query, held = sample_placements(task, key_query, batch_size)
+    placements = sample_placements(task, key_query, batch_size)
+    query = placements.query
     if task.copies > 1:
-        every = jnp.arange(pairs, dtype=query.dtype)[None]
-        tokens = _tokens_of_pairs(tokens, jnp.where(held, query[:, None], every))
+        tokens = jnp.take_along_axis(tokens, placements.tokens[:, :, None], axis=1)
     queried = _token_of_pair(tokens, 2 * query)
     interleaved = jnp.stack([base[:, :-1], rotate(base[:, :-1], task.rotation)], axis=2)
     positions = jnp.concatenate([interleaved.reshape(batch_size, 2 * pairs, dim), base[:, -1:]], axis=1)
@@ -306,14 +313,6 @@ def rotate(vectors: Float[Array, "*batch dim"], rotation: float) -> Float[Array,
     quarter_turn = jnp.concatenate([-second, first], axis=-1)
     cosine, sine = (jnp.asarray(value, vectors.dtype) for value in cosine_and_sine(rotation))
     return cosine * vectors + sine * quarter_turn
-
-
-def _tokens_of_pairs(
-    tokens: Float[Array, "batch keys dim"], pair: Int[Array, "batch pairs"]
-) -> Float[Array, "batch keys dim"]:
-    """Items and labels in turn, those of the given pair in each place."""
-    both = jnp.stack([2 * pair, 2 * pair + 1], axis=2).reshape(len(pair), -1)
-    return jnp.take_along_axis(tokens, both[:, :, None], axis=1)
 
 
 def _token_of_pair(tokens: Float[Array, "batch length dim"], place: Int[Array, " batch"]) -> Float[Array, "batch dim"]:

@@ -1,7 +1,6 @@
 """Emergence times in long contexts beside the laws that they approach."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +8,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, LogFormatterMathtext, NullLocator
 
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting import style
@@ -86,7 +84,7 @@ def plot_asymptotics(rows: Sequence[Row]) -> Figure:
     for across, kind in zip(panels, kinds, strict=True):
         for axes, query in zip(across, queries, strict=True):
             here = [one for one in series if (one.panel, one.query) == (kind, query)]
-            _set_lengths(axes, float(lengths.min()), float(lengths.max()))
+            style.set_decades(axes, float(lengths.min()), float(lengths.max()))
             style.dress(axes)
             axes.set_title(f"{_TITLES[kind]}, query {query}", fontsize=style.FONT["title"])
             axes.set_visible(bool(here))
@@ -111,15 +109,6 @@ def _series_of(rows: Sequence[Row]) -> list[_Series]:
         n = np.array(sorted(times))
         series.append(_Series(*key, n, np.array([times[length] for length in n]), asymptotic_law(*key)))
     return sorted(series, key=lambda one: (one.model, MEASURES.index(one.measure), one.threshold))
-
-
-def _set_lengths(axes: Axes, first: float, last: float) -> None:
-    axes.set_xscale("log")
-    decades = range(math.ceil(math.log10(first)), math.floor(math.log10(last)) + 1)
-    axes.xaxis.set_major_locator(FixedLocator([10.0**k for k in decades]))
-    axes.xaxis.set_major_formatter(LogFormatterMathtext())
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlim(first / 1.5, last * 1.5)
 
 
 def _draw_level(axes: Axes, here: Sequence[_Series]) -> None:

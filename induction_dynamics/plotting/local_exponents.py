@@ -1,6 +1,5 @@
 """Local exponents of emergence times, and what a power law fitted to short contexts claims of them."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, LogFormatterMathtext, NullLocator
 
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting import style
@@ -62,7 +60,7 @@ def plot_local_exponents(exponents: Sequence[Row], fits: Sequence[Row]) -> Figur
             style.dress(axes)
             here = [row for row in shown if (row["model"], row["query"]) == (model, query)]
             claims = [row for row in fits if (row["model"], row["query"], row["threshold"]) == (model, query, 0.5)]
-            _set_lengths(axes, float(min(lengths)), float(max(lengths)))
+            style.set_decades(axes, float(min(lengths)), float(max(lengths)))
             law = asymptotic_law(model, query, "loss")
             assert law is not None
             _draw_law(axes, logarithmic=law.growth == "N^2/log N")
@@ -88,15 +86,6 @@ def plot_local_exponents(exponents: Sequence[Row], fits: Sequence[Row]) -> Figur
     ]
     style.add_key_below(figure, handles, columns=3 if len(queries) > 1 else 1)
     return figure
-
-
-def _set_lengths(axes: Axes, first: float, last: float) -> None:
-    axes.set_xscale("log")
-    decades = range(math.ceil(math.log10(first)), math.floor(math.log10(last)) + 1)
-    axes.xaxis.set_major_locator(FixedLocator([10.0**k for k in decades]))
-    axes.xaxis.set_major_formatter(LogFormatterMathtext())
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlim(first / 1.5, last * 1.5)
 
 
 def _draw_law(axes: Axes, *, logarithmic: bool) -> None:

@@ -11,7 +11,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import FixedLocator, LogFormatterMathtext, NullLocator, ScalarFormatter
 from matplotlib.transforms import ScaledTranslation
 from scipy.optimize import isotonic_regression
 
@@ -163,6 +163,22 @@ def set_length_ticks(axes: Axes, lengths: Sequence[int]) -> None:
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(lengths[0] / 1.3, lengths[-1] * 1.3)
+
+
+def set_decades(axes: Axes, first: float, last: float) -> None:
+    """A logarithmic axis of context lengths with a tick at each power of ten.
+
+    Args:
+        axes: the panel.
+        first: smallest N.
+        last: largest N.
+    """
+    axes.set_xscale("log")
+    decades = range(math.ceil(math.log10(first)), math.floor(math.log10(last)) + 1)
+    axes.xaxis.set_major_locator(FixedLocator([10.0**k for k in decades]))
+    axes.xaxis.set_major_formatter(LogFormatterMathtext())
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(first / 1.5, last * 1.5)
 
 
 def label_ends(

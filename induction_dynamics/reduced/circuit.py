@@ -9,8 +9,11 @@ from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES, combinati
 from induction_dynamics.reduced.logistic import logistic
 from induction_dynamics.reduced.mesh import Mesh
 
-_PLACES = tuple(COORDINATES.index(name) for name in CIRCUIT)
-_COMBINATIONS = combinations(*((name,) for name in CIRCUIT))
+PLACES = tuple(COORDINATES.index(name) for name in CIRCUIT)
+"""Of the three among the nineteen."""
+
+COMBINATIONS = combinations(*((name,) for name in CIRCUIT))
+"""What the circuit's losses are functions of: each of the three."""
 
 
 class CircuitLoss(eqx.Module):
@@ -44,11 +47,11 @@ class CircuitLoss(eqx.Module):
     @property
     def combinations(self) -> Float[np.ndarray, "combinations 19"]:
         """The loss is a function of these combinations of the coordinates: of three of them."""
-        return _COMBINATIONS
+        return COMBINATIONS
 
     def __call__(self, coordinates: Float[Array, "19"]) -> Float[Array, ""]:
         """The loss at coordinates theta [19], of which three are read."""
-        alpha, beta, gamma = (coordinates[place] for place in _PLACES)
+        alpha, beta, gamma = (coordinates[place] for place in PLACES)
         if self.mesh is None:
             return self._last(alpha, beta, gamma)
         return self._uniform(alpha, beta, gamma, self.mesh)

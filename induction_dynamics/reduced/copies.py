@@ -6,11 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES, combinations
+from induction_dynamics.reduced.circuit import COMBINATIONS, PLACES
 from induction_dynamics.reduced.logistic import logistic
 
-_PLACES = tuple(COORDINATES.index(name) for name in CIRCUIT)
-_COMBINATIONS = combinations(*((name,) for name in CIRCUIT))
 _NODES = 96  # of the integral over s: right to 1e-12 for |beta| up to 20, to 1e-8 up to the largest
 _LARGEST = 30.0
 _LOWEST, _HIGHEST = 3.4, 3.75  # e^(-s Z) is 1 before the first node, and 0 beyond the last, to rounding
@@ -56,11 +54,11 @@ class CopiesLoss(eqx.Module):
     @property
     def combinations(self) -> Float[np.ndarray, "combinations 19"]:
         """The loss is a function of these combinations of the coordinates: of three of them."""
-        return _COMBINATIONS
+        return COMBINATIONS
 
     def __call__(self, coordinates: Float[Array, "19"]) -> Float[Array, ""]:
         """The loss at coordinates theta [19], of which three are read."""
-        alpha, beta, gamma = (coordinates[place] for place in _PLACES)
+        alpha, beta, gamma = (coordinates[place] for place in PLACES)
 
         # Two coordinates against as many places: forward derivatives need no memory of the way, and are cheaper.
         @jax.custom_jvp
