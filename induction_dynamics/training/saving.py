@@ -27,8 +27,8 @@ import numpy as np
 from induction_dynamics.errors import ArgumentError, in_words
 from induction_dynamics.files import sha256, written_whole
 from induction_dynamics.provenance import versions
-from induction_dynamics.training.settings import MOST_STEPS, Settings
-from induction_dynamics.training.steps import Records, State
+from induction_dynamics.training.engine import Ended, Saved, State
+from induction_dynamics.training.settings import MOST_STEPS
 from induction_dynamics.transformer.disentangled import Weights
 
 LOCK = "lock"
@@ -80,47 +80,17 @@ class Checkpoints:
             raise ArgumentError("checkpoints", str(self.folder), allowed)
 
 
-@dataclasses.dataclass(frozen=True)
-class Ended:
-    """The end of one seed's run.
-
-    Args:
-        done: records that it has.
-        outcome: how it ended.
-        weights: of its last record; None where they became infinite.
-    """
-
-    done: int
-    outcome: str
-    weights: Weights | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Saved:
-    """All that a later process needs to go on.
-
-    Args:
-        done: records made.
-        state: after them.
-        records: all of them, in parts that follow each other.
-        ended: which seeds have ended, and how.
-    """
-
-    done: int
-    state: State
-    records: Sequence[Records]
-    ended: Mapping[int, Ended]
-
-
 class Store:
     """The folder of one training, held by one process at a time; of several processes of one training by the first."""
 
-    def __init__(self, checkpoints: Checkpoints, settings: Settings, seeds: Sequence[int], stop: Sequence[Any]):
+    def __init__(
+        self, checkpoints: Checkpoints, settings: Any, seeds: Sequence[int], stop: Sequence[Any], records: type[Any]
+    ):
         self.every = checkpoints.every
         self._checkpoints = checkpoints
         self._folder = Path(checkpoints.folder).absolute()
         self._config = _configuration(settings, seeds, stop)
-        self._most, self._seeds = settings.most, len(seeds)
+        self._most, self._seeds, self._kind = settings.most, len(seeds), records
         self._writes = jax.process_index() == 0
         self._recorded = 0
         self._exit = contextlib.ExitStack()
@@ -222,8 +192,8 @@ class Store:
             if place <= self._recorded:
                 break
             place -= part.loss.shape[1]
-            new.append(Records(*(values[:, max(self._recorded - place, 0) :] for values in part)))
-        part = Records(*(np.concatenate(each, axis=1) for each in zip(*reversed(new), strict=True)))
+            new.append(self._kind(*(values[:, max(self._recorded - place, 0) :] for values in part)))
+        part = self._kind(*(np.concatenate(each, axis=1) for each in zip(*reversed(new), strict=True)))
         path = self._folder / _RECORDS / f"{self._recorded:010d}-{saved.done:010d}.npz"
         arrays: dict[str, Any] = part._asdict()
         _write(path, lambda file: np.savez(file, **arrays))
@@ -273,7 +243,7 @@ class Store:
             ended={seed: Ended(*one, weights[seed]) for seed, one in ended.items()},
         )
 
-    def _read_records(self, done: int) -> list[Records]:
+    def _read_records(self, done: int) -> list[Any]:
         files = {}
         for path in (self._folder / _RECORDS).iterdir():
             if (found := _FILE.fullmatch(path.name)) and int(found[2]) <= done:
@@ -285,7 +255,7 @@ class Store:
             last, path = max(files[place].items())
             try:
                 with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-                    part = Records(*(arrays[name] for name in Records._fields))
+                    part = self._kind(*(arrays[name] for name in self._kind._fields))
                 if any(values.shape[1] != last - place for values in part):
                     raise ValueError("of another length")
             except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile, EOFError) as error:
@@ -387,10 +357,10 @@ def _write(path: Path, write: Callable[[Any], object]) -> None:
         os.fsync(file.fileno())
 
 
-def _configuration(settings: Settings, seeds: Sequence[int], stop: Sequence[Any]) -> dict[str, str]:
+def _configuration(settings: Any, seeds: Sequence[int], stop: Sequence[Any]) -> dict[str, str]:
     """All that the numbers depend on, in words; weights by their digest."""
     config = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    if isinstance(settings.start, Weights):
+    if isinstance(config.get("start"), Weights):
         config["start"] = _digest({str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(settings.start))})
     config |= {"seeds": list(map(int, seeds)), "stop": [[measure, float(level)] for measure, level in stop]}
     return {name: json.dumps(value) if isinstance(value, list) else repr(value) for name, value in config.items()}

@@ -1,7 +1,6 @@
-"""Steps of training, many of them in one compiled program: pure functions of the state, with no look from the host."""
+"""A step of training of the full model, and what it records: pure functions, of which `engine` makes a program."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,55 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from induction_dynamics.dynamics.holds import Hold
-from induction_dynamics.errors import ArgumentError
 from induction_dynamics.pseudo_parameters import COORDINATES, lift, metric, project
 from induction_dynamics.task import Sequences, Task, sample_sequences
+from induction_dynamics.training.engine import BATCH, State
 from induction_dynamics.training.optimizers import Optimizer, mixing_dtypes, transformation
 from induction_dynamics.transformer.disentangled import Weights
 from induction_dynamics.transformer.gradient import loss_and_gradient
 
-BATCH = "batch"
-"""Name of the axis of a mesh of devices over which the sequences of a batch are spread."""
-
 _DATASET = 2**32 - 1  # folded into the key of the data for a fixed set, as no step is
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """All of a training that its compiled program depends on.
-
-    Args:
-        task: the task.
-        batch_size: B, sequences per step.
-        optimizer: how a gradient becomes an update.
-        steps: of the whole run, where a schedule depends on it; else 0.
-        sequences: number of sequences in a fixed set; 0 for fresh ones at every step.
-        shared_frames: see `task.sample_sequences`.
-        held: whether coordinates are held.
-        record_every: steps between two records of the coordinates.
-        several: whether there are several seeds, side by side along a leading axis of state, inputs and records.
-    """
-
-    task: Task
-    batch_size: int
-    optimizer: Optimizer
-    steps: int
-    sequences: int
-    shared_frames: int
-    held: bool
-    record_every: int
-    several: bool
-
-
-class State(NamedTuple):
-    """Between two steps: the weights of the last record, the update that leads to the next, the optimizer's memory."""
-
-    weights: Weights
-    update: Weights
-    memory: PyTree[Array]
 
 
 class Held(NamedTuple):
@@ -96,6 +57,61 @@ class Records(NamedTuple):
     off_subspace: Float[Array | np.ndarray, "*seeds step"]
 
 
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """All of a training that its compiled program depends on.
+
+    Args:
+        task: the task.
+        batch_size: B, sequences per step.
+        optimizer: how a gradient becomes an update.
+        steps: of the whole run, where a schedule depends on it; else 0.
+        sequences: number of sequences in a fixed set; 0 for fresh ones at every step.
+        shared_frames: see `task.sample_sequences`.
+        held: whether coordinates are held.
+        record_every: steps between two records of the coordinates.
+        several: whether there are several seeds, side by side along a leading axis of state, inputs and records.
+    """
+
+    rare = ("coordinates", "off_subspace")
+    one_by_one = False
+
+    task: Task
+    batch_size: int
+    optimizer: Optimizer
+    steps: int
+    sequences: int
+    shared_frames: int
+    held: bool
+    record_every: int
+    several: bool
+
+    @property
+    def axes(self) -> Inputs:
+        """Of the inputs, which have an axis for the seeds."""
+        return Inputs(data=0, learning_rate=None, dataset=0, held=None)  # pyright: ignore[reportArgumentType]
+
+    def transformation(self, inputs: Inputs) -> optax.GradientTransformation:
+        """From gradients to updates."""
+        return transformation(self.optimizer, inputs.learning_rate, self.steps)
+
+    def blank(self, weights: Weights) -> Records:
+        """A record of nothing."""
+        nothing = jnp.full((), jnp.nan, weights.W1.dtype)
+        return Records(jnp.full((len(COORDINATES),), jnp.nan, weights.W1.dtype), nothing, nothing)
+
+    def one_step(
+        self,
+        state: State,
+        inputs: Inputs,
+        number: Int[Array, ""],
+        optimizer: optax.GradientTransformation,
+        mesh: Mesh | None,
+    ) -> tuple[State, Records]:
+        """Step s draws its batch from the key folded with s."""
+        return _step(state, inputs, number, self, optimizer, mesh)
+
+
 def held_from(holds: Sequence[Hold], step: float, dtype: jnp.dtype | type) -> Held:
     """Holds by the number of the step at which they begin.
 
@@ -125,66 +141,6 @@ def fixed_set(task: Task, data: PRNGKeyArray, number: int, shared_frames: int, d
         dtype: floating type.
     """
     return sample_sequences(task, jax.random.fold_in(data, _DATASET), number, dtype, shared_frames)
-
-
-def first_state(weights: Weights, recipe: Recipe, learning_rate: Float[Array, ""]) -> State:
-    """The state before the first step.
-
-    Args:
-        weights: that training starts from; without the axis of several seeds.
-        recipe: of the training.
-        learning_rate: eta.
-    """
-    memory = transformation(recipe.optimizer, learning_rate, recipe.steps).init(weights)  # pyright: ignore[reportArgumentType]
-    return State(weights, jax.tree.map(jnp.zeros_like, weights), memory)
-
-
-@functools.partial(jax.jit, static_argnames=("recipe", "capacity", "mesh"), donate_argnames="state")
-def advance(
-    state: State,
-    inputs: Inputs,
-    first: Int[Array, ""],
-    count: Int[Array, ""],
-    recipe: Recipe,
-    capacity: int,
-    mesh: Mesh | None = None,
-) -> tuple[State, Records]:
-    """Take some steps; step s draws its batch from the key folded with s, however the steps are parted among calls.
-
-    Args:
-        state: before them.
-        inputs: read by all.
-        first: number of the first step.
-        count: how many, at most `capacity`.
-        recipe: of the training.
-        capacity: rows of the records that are returned; the last ones are NaN if there are fewer steps.
-        mesh: devices over which a batch is spread; by default one device has all.
-
-    Returns:
-        The state after the last of them, and a record made before each.
-    """
-
-    def run(state: State, inputs: Inputs) -> tuple[State, Records]:
-        optimizer = transformation(recipe.optimizer, inputs.learning_rate, recipe.steps)
-        dtype = state.weights.W1.dtype
-        empty = Records(
-            jnp.full((capacity, len(COORDINATES)), jnp.nan, dtype),
-            jnp.full((capacity,), jnp.nan, dtype),
-            jnp.full((capacity,), jnp.nan, dtype),
-        )
-
-        def one(index: Array, carry: tuple[State, Records]) -> tuple[State, Records]:
-            state, records = carry
-            state, record = _step(state, inputs, first + index, recipe, optimizer, mesh)
-            return state, jax.tree.map(lambda rows, row: rows.at[index].set(row), records, record)
-
-        # A loop whose length is an argument: one program, and the same digits, however the steps are parted.
-        return jax.lax.fori_loop(0, count, one, (state, empty))
-
-    if not recipe.several:
-        return run(state, inputs)
-    axes = Inputs(data=0, learning_rate=None, dataset=0, held=None)  # pyright: ignore[reportArgumentType]
-    return jax.vmap(run, in_axes=(0, axes))(state, inputs)
 
 
 def _step(
@@ -264,39 +220,3 @@ def _leave(update: Weights, held: Held, number: Int[Array, ""], task: Task) -> W
     to_others = jnp.asarray(np.eye(len(COORDINATES)) - metric(task.rotation), theta.dtype) @ moved
     part = moved + jnp.where(is_held, zero, to_others)
     return jax.tree.map(jnp.subtract, update, lift(part, task))
-
-
-def mesh_of(devices: Sequence[Any], batch_size: int) -> Mesh | None:
-    """Devices among which a batch is shared evenly; None for a single one.
-
-    Args:
-        devices: of all processes.
-        batch_size: B.
-
-    Raises:
-        ArgumentError: the batch cannot be shared evenly.
-    """
-    if len(devices) < 2:
-        return None
-    if batch_size % len(devices):
-        reason = f"a multiple of the number of devices, which is {len(devices)}"
-        raise ArgumentError("batch_size", batch_size, reason)
-    return Mesh(np.asarray(devices), (BATCH,))
-
-
-def everywhere(tree: PyTree[Array], mesh: Mesh) -> PyTree[Array]:
-    """The same arrays whole on every device of a mesh, also on those of other processes, which do the same.
-
-    Args:
-        tree: of arrays and random keys.
-        mesh: of devices.
-    """
-    whole = NamedSharding(mesh, PartitionSpec())
-
-    def put(leaf: Array) -> Array:
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(put(jax.random.key_data(leaf)))
-        values = np.asarray(leaf)
-        return jax.make_array_from_callback(values.shape, whole, lambda index: values[index])
-
-    return jax.tree.map(put, tree)

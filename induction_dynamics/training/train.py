@@ -1,12 +1,9 @@
 """Training of the full model, projected onto the subspace as it goes."""
 
-import contextlib
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,27 +13,22 @@ from induction_dynamics.dynamics.trajectory import Trajectory
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.pseudo_parameters import project
 from induction_dynamics.task import Task, split_seed
-from induction_dynamics.training.optimizers import Optimizer
-from induction_dynamics.training.saving import Checkpoints, Ended, Saved, Store
-from induction_dynamics.training.settings import Settings, check_dtype, check_seed
-from induction_dynamics.training.starts import Start, starting_weights
-from induction_dynamics.training.steps import (
-    Inputs,
-    Records,
+from induction_dynamics.training.engine import (
+    Ended,
+    Run,
     State,
-    advance,
+    carry_out,
     everywhere,
     first_state,
-    fixed_set,
-    held_from,
     mesh_of,
+    side_by_side,
 )
+from induction_dynamics.training.optimizers import Optimizer
+from induction_dynamics.training.saving import Checkpoints, Store
+from induction_dynamics.training.settings import Settings, check_dtype, check_seed
+from induction_dynamics.training.starts import Start, starting_weights
+from induction_dynamics.training.steps import Inputs, Recipe, Records, fixed_set, held_from
 from induction_dynamics.transformer.disentangled import Weights
-
-LOOK = 64
-"""Steps between two looks at whether a run has passed what it waits for; also the most that run without a word."""
-
-_PATIENCE = 0.5  # seconds between two looks from the host, once the speed is known
 
 
 def train(
@@ -200,41 +192,24 @@ def run_training(
     recipe = settings.recipe(several)
     rate = jnp.asarray(settings.learning_rate, dtype)
     streams = [split_seed(seed) for seed in seeds]
-    states = [
-        first_state(starting_weights(settings.start, settings.task, stream.initialisation, dtype), recipe, rate)
-        for stream in streams
-    ]
     sets = [
         fixed_set(settings.task, stream.data, settings.sequences, settings.shared_frames, dtype)
         for stream in streams
         if settings.sequences
     ]
-    keys = [stream.data for stream in streams]
     inputs = Inputs(
-        data=jnp.stack(keys) if several else keys[0],
+        data=side_by_side([stream.data for stream in streams], several),
         learning_rate=rate,
-        dataset=_stacked(sets, several) if sets else None,
+        dataset=side_by_side(sets, several) if sets else None,
         held=held_from(settings.hold, settings.time_of_step, dtype),
     )
-    state = _stacked(states, several)
+    starts = [starting_weights(settings.start, settings.task, stream.initialisation, dtype) for stream in streams]
+    state = side_by_side([first_state(weights, recipe.transformation(inputs)) for weights in starts], several)
     if mesh is not None:
         state, inputs = everywhere((state, inputs), mesh)
-    run = _Run(settings, len(seeds), stop, state)
-    store = None if checkpoints is None else Store(checkpoints, settings, tuple(seeds), stop)
-    with store or contextlib.nullcontext():
-        if store is not None and (saved := store.latest(run.state)) is not None:
-            run.go_on(saved if mesh is None else dataclasses.replace(saved, state=everywhere(saved.state, mesh)))
-        while not run.over:
-            begun = time.monotonic()
-            count = run.steps_to_go(store.every if store else 0)
-            first, number = (jnp.asarray(value, jnp.int32) for value in (run.done, count))
-            state, records = advance(run.state, inputs, first, number, recipe, LOOK, mesh)
-            run.take(state, records, count)
-            run.pace(count, time.monotonic() - begun)
-            if on_progress is not None:
-                on_progress(run.done, settings.most, run.last_loss)
-            if store is not None and (run.over or run.done % store.every == 0):
-                store.save(run.saved())
+    run = _Run(settings, recipe, len(seeds), stop, state)
+    store = None if checkpoints is None else Store(checkpoints, settings, tuple(seeds), stop, Records)
+    carry_out(run, recipe, inputs, store, mesh, on_progress)
     return run.trajectories()
 
 
@@ -242,101 +217,45 @@ def _tuple(hold: Any) -> tuple[Any, ...]:
     return tuple(hold) if isinstance(hold, Sequence) and not isinstance(hold, str) else (hold,)
 
 
-class _Run:
-    """A training as the host sees it: the state, all records so far, and which seeds have come to their ends."""
+class _Run(Run):
+    """A training of the full model."""
 
-    def __init__(self, settings: Settings, seeds: int, stop: Sequence[tuple[str, float]], state: State):
-        self.state = state
-        self.done = 0
-        self.last_loss = float("nan")
-        self._settings, self._seeds, self._stop = settings, seeds, stop
-        self._records: list[Records] = []
-        self._ended: dict[int, Ended] = {}
-        # of several processes all must take the same steps at once
-        self._at_once = 1 if jax.process_count() == 1 else LOOK
+    settings: Settings
+
+    def __init__(self, settings: Settings, recipe: Recipe, seeds: int, stop: Sequence[tuple[str, float]], state: State):
+        super().__init__(settings, recipe, seeds, state)
+        self._stop = stop
 
     @property
-    def over(self) -> bool:
-        return self.done >= self._settings.most or len(self._ended) == self._seeds
+    def waits(self) -> bool:
+        return bool(self._stop)
 
-    def steps_to_go(self, every: int) -> int:
-        """Steps to the next look, the next checkpoint or the end, but no more than go by in a moment."""
-        ends = [self._settings.most, (self.done // LOOK + 1) * LOOK]
-        if every:
-            ends.append((self.done // every + 1) * every)
-        return min(min(ends) - self.done, self._at_once)
-
-    def pace(self, count: int, seconds: float) -> None:
-        """Find how many steps go by in a moment; what is compiled first counts as slow."""
-        if jax.process_count() > 1:
-            return
-        fitting = int(_PATIENCE / max(seconds / count, 1e-9))
-        self._at_once = min(max(fitting, 1), 8 * self._at_once, LOOK)
-
-    def take(self, state: State, records: Records, count: int) -> None:
-        """Keep what some steps have left, and see who has ended."""
-        self.state = state
-        rows = [np.asarray(leaf, np.float64) for leaf in records]
-        if not self._several:
-            rows = [row[None] for row in rows]
-        self._records.append(Records(*(row[:, :count] for row in rows)))
-        self.done += count
-        self.last_loss = float(np.mean(self._records[-1].loss[:, -1]))
-        self._look()
-
-    @property
-    def _several(self) -> bool:
-        return self._seeds > 1
-
-    def _look(self) -> None:
-        latest = self._records[-1]
-        due = self._recorded(self.done - latest.loss.shape[1], self.done)
-        for seed in range(self._seeds):
-            if seed in self._ended:
-                continue
-            seen = (latest.loss[seed], latest.coordinates[seed][due], latest.off_subspace[seed][due])
-            if not all(np.isfinite(values).all() for values in seen):
-                self._ended[seed] = Ended(self.done, "nonfinite", None)
-        # Looked at ever more rarely, so that looking costs no more than in proportion to the run.
-        number = -(-self.done // LOOK)
-        at_a_look = self.done % LOOK == 0 or self.done == self._settings.most
-        if not self._stop or not at_a_look or number % max(1, number // 32):
-            return
-        for seed in range(self._seeds):
-            if seed not in self._ended and _has_passed(self._trajectory(seed, "emerged"), self._stop):
-                self._ended[seed] = Ended(self.done, "emerged", self._weights(seed))
-
-    def _recorded(self, first: int, last: int) -> np.ndarray:
-        """Which of the steps have a record of their coordinates."""
-        return np.arange(first, last) % self._settings.record_every == 0
-
-    def _weights(self, seed: int) -> Weights:
-        """Those of a seed's last record; a copy, since the state is given away with the next steps."""
-        return jax.tree.map(lambda leaf: jnp.array(leaf[seed] if self._several else leaf), self.state.weights)
+    def passed(self, seed: int) -> bool:
+        return _has_passed(self._trajectory(seed, "emerged"), self._stop)
 
     def _trajectory(self, seed: int, outcome: str, length: int | None = None) -> Trajectory:
         coordinates, loss, off_subspace = (
-            np.concatenate([part[seed] for part in parts])[:length] for parts in zip(*self._records, strict=True)
+            np.concatenate([part[seed] for part in parts])[:length] for parts in zip(*self.records, strict=True)
         )
-        kept = np.flatnonzero(self._recorded(0, len(loss)))
+        kept = np.flatnonzero(self.recorded(0, len(loss)))
         finite = np.isfinite(coordinates[kept]).all(axis=1) & np.isfinite(off_subspace[kept])
         # up to the first loss or record that is not
         bad = np.flatnonzero(~np.isfinite(loss))
         finite &= kept < (bad[0] if len(bad) else len(loss))
         kept = kept[: len(kept) if finite.all() else int(np.argmin(finite))]
-        time = kept * self._settings.time_of_step
-        for hold in self._settings.hold:
+        time = kept * self.settings.time_of_step
+        for hold in self.settings.hold:
             # a record at the beginning of a hold is after it, also when both times are told apart by rounding alone
             time = np.where(np.abs(time - hold.since) <= 1e-12 * hold.since, hold.since, time)
         return Trajectory(
-            time, coordinates[kept], loss[kept], off_subspace[kept], outcome, time_unit=self._settings.time_unit
+            time, coordinates[kept], loss[kept], off_subspace[kept], outcome, time_unit=self.settings.time_unit
         )
 
     def trajectories(self) -> list[Trajectory]:
         """The runs, each with the weights of its last record."""
         runs = []
         for seed in range(self._seeds):
-            ended = self._ended.get(seed) or Ended(self.done, "horizon_reached", self._weights(seed))
+            ended = self.end_of(seed)
             run = self._trajectory(seed, ended.outcome, ended.done)
             if ended.weights is not None:
                 run = self._with_last(run, ended, seed)
@@ -347,31 +266,17 @@ class _Run:
         """The run with its weights, and a record of them if there is none yet."""
         assert ended.weights is not None
         last = ended.done - 1
-        if last % self._settings.record_every:
-            loss = np.concatenate([part.loss[seed] for part in self._records])[last]
-            found = project(ended.weights, self._settings.task.rotation)
+        if last % self.settings.record_every:
+            loss = np.concatenate([part.loss[seed] for part in self.records])[last]
+            found = project(ended.weights, self.settings.task.rotation)
             run = dataclasses.replace(
                 run,
-                time=np.append(run.time, last * self._settings.time_of_step),
+                time=np.append(run.time, last * self.settings.time_of_step),
                 coordinates=np.concatenate([run.coordinates, np.asarray(found.coordinates, np.float64)[None]]),
                 loss=np.append(run.loss, loss),
                 off_subspace=np.append(run.off_subspace, float(found.off_subspace.total)),
             )
         return dataclasses.replace(run, weights=ended.weights)
-
-    def saved(self) -> Saved:
-        """All that a later process needs to go on."""
-        return Saved(self.done, self.state, self._records, self._ended)
-
-    def go_on(self, saved: Saved) -> None:
-        """Begin where another process has ended."""
-        self.done, self.state, self._ended = saved.done, saved.state, dict(saved.ended)
-        self._records = list(saved.records)
-        self.last_loss = float(np.mean(self._records[-1].loss[:, -1]))
-
-
-def _stacked(leaves: Sequence[Any], several: bool) -> Any:
-    return jax.tree.map(lambda *each: jnp.stack(each), *leaves) if several else leaves[0]
 
 
 def _has_passed(trajectory: Trajectory, stop: Sequence[tuple[str, float]]) -> bool:

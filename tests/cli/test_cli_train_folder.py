@@ -12,7 +12,7 @@ import pytest
 from induction_dynamics.cli import main
 from induction_dynamics.cli.train import FILES
 from induction_dynamics.pseudo_parameters import COORDINATES, project
-from induction_dynamics.training import train as module
+from induction_dynamics.training import engine as module
 from induction_dynamics.weights_files import load_weights, save_weights
 
 BASE = ("train", "--context-length", "2", "--query", "uniform", "--batch-size", "16", "--horizon", "5")
@@ -51,7 +51,7 @@ def contents(folder):
 
 def test_an_interrupted_run_goes_on_to_the_same_files(written, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
-    take, calls = module._Run.take, []
+    take, calls = module.Run.take, []
 
     def interrupt(self, *arguments):
         take(self, *arguments)
@@ -59,7 +59,7 @@ def test_an_interrupted_run_goes_on_to_the_same_files(written, tmp_path, monkeyp
         if self.done >= 40:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(module._Run, "take", interrupt)
+    monkeypatch.setattr(module.Run, "take", interrupt)
     assert run("--output", out, "--checkpoint-every", 30) == 130
     said = capsys.readouterr()
     assert said.out == ""

@@ -8,7 +8,7 @@ from induction_dynamics.dynamics import circuit_flow, flow, solvers
 from induction_dynamics.pseudo_parameters import COORDINATES
 from induction_dynamics.reduced.loss import reduced_loss
 from induction_dynamics.task import Task, split_seed
-from induction_dynamics.training import steps
+from induction_dynamics.training import engine, steps
 from induction_dynamics.training.settings import Settings
 from induction_dynamics.transformer.disentangled import zero_weights
 
@@ -74,9 +74,10 @@ def test_one_training_step_lowers(inputs, rotation, platform):
     held = steps.held_from((), 1.0, jnp.float32)
 
     def step(state, data, first, count, rate):
-        return steps.advance(state, steps.Inputs(data, rate, None, held), first, count, recipe, 1)
+        return engine.advance(state, steps.Inputs(data, rate, None, held), first, count, recipe, 1)
 
-    state = steps.first_state(zero_weights(task.embedding_dim), recipe, rate)
+    inputs = steps.Inputs(split_seed(0).data, rate, None, held)
+    state = engine.first_state(zero_weights(task.embedding_dim), recipe.transformation(inputs))
     exported = lowered(step, platform, state, split_seed(0).data, jnp.int32(0), jnp.int32(1), rate)
     assert exported.platforms == (platform,)
     assert "callback" not in exported.mlir_module()

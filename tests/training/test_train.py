@@ -17,9 +17,10 @@ from induction_dynamics.dynamics.holds import Hold
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.pseudo_parameters import COORDINATES, lift, metric, project
 from induction_dynamics.task import Task, sample_sequences, split_seed
+from induction_dynamics.training.engine import LOOK
 from induction_dynamics.training.optimizers import Optimizer
 from induction_dynamics.training.starts import Start, starting_weights
-from induction_dynamics.training.train import LOOK, train, train_seeds
+from induction_dynamics.training.train import train, train_seeds
 from induction_dynamics.transformer.disentangled import batch_loss, zero_weights
 
 CIRCUIT = ("alpha_3", "beta_2", "gamma_3")
@@ -55,7 +56,7 @@ def test_another_seed_gives_other_numbers(run):
 
 def test_how_many_steps_go_at_once_changes_no_digit(run, monkeypatch):
     """The machine's speed decides it."""
-    monkeypatch.setattr("induction_dynamics.training.train._PATIENCE", 0.0)
+    monkeypatch.setattr("induction_dynamics.training.engine._PATIENCE", 0.0)
     told = []
     for one, other in zip(numbers(run), numbers(short(on_progress=lambda *words: told.append(words))), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -243,15 +244,13 @@ def test_a_seed_that_diverges_leaves_the_others_alone(monkeypatch):
 
 def test_several_processes_take_the_same_steps_at_once(monkeypatch):
     """Whatever time it takes each of them; one alone goes by its speed."""
+    from induction_dynamics.training.engine import Run, State
     from induction_dynamics.training.settings import Settings
-    from induction_dynamics.training.steps import first_state
-    from induction_dynamics.training.train import _Run
 
     settings = Settings(SMALL)
-    state = first_state(zero_weights(6), settings.recipe(), jnp.float32(1.0))
     for processes, steps in ((2, LOOK), (1, 1)):
         monkeypatch.setattr(jax, "process_count", lambda processes=processes: processes)
-        run = _Run(settings, 1, (), state)
+        run = Run(settings, settings.recipe(), 1, State(zero_weights(6), zero_weights(6), ()))
         run.pace(1, 100.0)
         assert run.steps_to_go(0) == steps
 
