@@ -20,11 +20,13 @@ FOLDER = Path(induction_dynamics.__file__).parent
 
 LAYERS = (
     {"errors", "files", "provenance"},
-    {"frames"},
-    {"task"},
+    {"frames", "heads"},
+    {"task", "copying"},
+    {"token_task"},
     {"gram_matrices"},
     {"transformer"},
     {"pseudo_parameters"},
+    {"transformer.progress", "transformer.structures", "transformer.ablation", "transformer.built"},
     {"weights_files"},
     {"reduced"},
     {"dynamics.trajectory", "dynamics.holds", "dynamics.collocation", "dynamics.radau", "dynamics.circuit_flow"},

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from induction_dynamics import __version__
-from induction_dynamics.cli import compare, export, fit, plot, project, simulate, status, sweep, train
+from induction_dynamics.cli import compare, export, fit, heads, plot, project, simulate, standard, status, sweep, train
 from induction_dynamics.cli.compile_cache import harmless_cache
 from induction_dynamics.cli.completion import command_for
 from induction_dynamics.cli.computing import refuse_faulty_jax
@@ -20,7 +20,7 @@ from induction_dynamics.cli.refusal import BAD_INPUT, FAILED, INTERRUPTED, TERMI
 from induction_dynamics.cli.values import listed, quoted
 from induction_dynamics.errors import ArgumentError
 
-_MODULES = (simulate, sweep, train, compare, project, status, export, fit, plot)
+_MODULES = (simulate, sweep, train, compare, standard, project, heads, status, export, fit, plot)
 COMMANDS = {module.COMMAND.name: module.COMMAND for module in _MODULES}
 COMMANDS["completion"] = command_for(tuple(COMMANDS.values()))
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,6 +108,25 @@ def write_all(path: Path, writers: Mapping[str, Callable[[Path], object]]) -> No
 def text(content: str) -> Callable[[Path], object]:
     """A writer of text."""
     return lambda path: path.write_text(content, encoding="utf-8")
+
+
+def why_not_new(path: Path) -> str | None:
+    """Why no new file can be written at a path; None if one can.
+
+    Args:
+        path: of the file.
+    """
+    try:
+        path.lstat()
+        return "there is one already, which is never overwritten"
+    except FileNotFoundError:
+        try:
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".weights."):
+                return None
+        except OSError as error:
+            return error.strerror or str(error)
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def pictures(name: str, figure: "Figure") -> dict[str, Callable[[Path], object]]:

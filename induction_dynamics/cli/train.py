@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from induction_dynamics.cli.computing import compute, make_points, use_device
 from induction_dynamics.cli.devices import answers_alone, devices_of, join_processes, together
 from induction_dynamics.cli.document import as_csv, as_json, build, configuration
-from induction_dynamics.cli.folder import CONFIG, claimed, pictures, text, write_all
+from induction_dynamics.cli.folder import CONFIG, claimed, pictures, text, why_not_new, write_all
 from induction_dynamics.cli.options import CheckpointOptions, EmergenceOptions, RunOptions, TrainOptions
 from induction_dynamics.cli.parsing import Command
 from induction_dynamics.cli.refusal import FAILED, Refusal
@@ -292,17 +291,10 @@ def check_new_file(typed: str) -> None:
 
     path, reason = Path(typed), ""
     if path.suffix in SUFFIXES:
-        try:
-            path.lstat()
-            reason = " (there is one already, which is never overwritten)"
-        except FileNotFoundError:
-            try:
-                with tempfile.TemporaryDirectory(dir=path.parent, prefix=".weights."):
-                    return
-            except OSError as error:
-                reason = f" ({error.strerror or error})"
-        except OSError as error:
-            reason = f" ({error.strerror or error})"
+        found = why_not_new(path)
+        if found is None:
+            return
+        reason = f" ({found})"
     raise Refusal(
         f"--save-weights must be a new file ending in {listed(SUFFIXES)}, in a folder that can be written; "
         f"got {quoted(typed)}{reason}."

@@ -15,6 +15,7 @@ from induction_dynamics.dynamics.trajectory import Trajectory
 from induction_dynamics.scaling import study, workers
 from induction_dynamics.scaling.ledger import Records
 from induction_dynamics.scaling.points import Row
+from tests.cli.pretended_standard import pretend_standard_seeds
 
 FACTORS = {"alpha_3": 1.0, "beta_2": 0.5, "gamma_3": 0.25, "loss": 0.5}
 
@@ -79,7 +80,7 @@ def pretended(monkeypatch):
     """The calls made, each with its points and what was asked of them: of a sweep into a folder one for each batch.
 
     In the place of a sweep in memory is `pretend`, of a batch `pretend_batch`, of the runs of a comparison
-    `pretend_run`; nor are there further processes.
+    `pretend_run`, of trainings of standard transformers `pretend_standard_seeds`; nor are there further processes.
     """
     calls = []
     comparison = importlib.import_module("induction_dynamics.training.comparison")
@@ -97,6 +98,8 @@ def pretended(monkeypatch):
     monkeypatch.setattr(importlib.import_module("induction_dynamics.scaling.sweep"), "sweep", sweep)
     monkeypatch.setattr(study, "compute", compute)
     monkeypatch.setattr(workers, "processes", thread_for_processes)
+    standard = importlib.import_module("induction_dynamics.training.standard")
+    monkeypatch.setattr(standard, "train_standard_seeds", pretend_standard_seeds)
     # a sweep says in the environment how many threads there are
     with mock.patch.dict(os.environ):
         yield calls

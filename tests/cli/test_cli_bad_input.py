@@ -110,7 +110,7 @@ def test_values_and_options(capsys, words, part):
     assert part in refused(capsys, SIMULATE + words)
 
 
-NAMES = "simulate, sweep, train, compare, project, status, export, fit, plot or completion"
+NAMES = "simulate, sweep, train, compare, standard, project, heads, status, export, fit, plot or completion"
 COMMANDS = [
     ([], f"A command is missing: {NAMES}; 'induction-dynamics --help' tells more."),
     (["simulat"], f"The command must be {NAMES}; got 'simulat'; did you mean simulate?"),
@@ -141,6 +141,10 @@ COMMANDS = [
     (["completion"], "SHELL is missing: it must be bash or zsh."),
     (["completion", "fish"], "SHELL must be bash or zsh; got 'fish'."),
     (["project"], "FILE is missing: it must be the path of a file of weights, or of a folder of them."),
+    (["standard", "--context-length", "x"], "--context-length must be a whole number, at least 1; got 'x'."),
+    (["standard", "--task"], "--task must be pairs or repeated; got no value."),
+    (["standard", "--seeds", "0", "-1"], "--seeds must each be a whole number, at least 0; got '-1'."),
+    (["heads"], "FILE is missing: it must be the path of an .npz file with the arrays attention and tokens."),
     (
         ["train", "--context-length", "4", "--save-weights", ""],
         "--save-weights must be the path of a new file; got ''.",

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 
 from induction_dynamics import __version__
@@ -16,6 +17,7 @@ from induction_dynamics.cli import COMMANDS, main
 from induction_dynamics.cli.parsing import flags
 from induction_dynamics.transformer.disentangled import zero_weights
 from induction_dynamics.weights_files import save_weights
+from tests.cli.pretended_standard import pretend_standard_seeds
 
 HEAVY = ("jax", "numpy", "scipy", "matplotlib", "jaxtyping")
 SHARED = {
@@ -55,6 +57,21 @@ COMPARE = {"--context-length", "--seeds", "--output"}
 COMPARE |= INTERVENTION
 COMPARE |= SHARED - {"--model", "--measures", "--thresholds", "--loss-fractions", "--seed"}
 PROJECT = {"--rotation", "--times", "--thresholds", "--output", "--device", "--json", "--quiet"}
+STANDARD = {
+    "--task",
+    "--context-length",
+    "--vocabulary",
+    "--query",
+    "--period",
+    "--embedding-dim",
+    "--layers",
+    "--heads",
+}
+STANDARD |= {"--head-dim", "--scaled", "--tokens", "--positions", "--tied", "--batch-size", "--start-scale", "--seeds"}
+STANDARD |= {"--record-every", "--evaluation", "--deviations", "--dtype", "--save-weights", "--output", "--nesterov"}
+STANDARD |= TRAINING - {"--sequences", "--shared-frames"}
+STANDARD |= {"--checkpoint-every", "--keep", "--resume", "--device", "--json", "--quiet"}
+OF_HEADS = {"--strict", "--top", "--json", "--quiet"}
 OF_FOLDERS = {
     "status": {"--json"},
     "export": {"--to", "--trajectories", "--json", "--quiet"},
@@ -64,6 +81,7 @@ OF_FOLDERS = {
 WORDS = {
     "sweep": ["--context-lengths", "4", "--output", "x"],
     "project": ["weights.npz"],
+    "heads": ["attention.npz"],
     "status": ["out"],
     "export": ["out", "--to", "a.nc"],
     "fit": ["a", "b", "--by", "model", "--where", "model=full"],
@@ -166,11 +184,26 @@ def test_help_of_compare(capsys, monkeypatch):
     assert all(f"(default: {default})" in words for default in ("0 1 2", "5", "256", "0.25", "2048", "cpu"))
 
 
+def test_help_of_standard(capsys, monkeypatch):
+    words = " ".join(help_of("standard", STANDARD, capsys, monkeypatch).split())
+    assert "There is no flow time: all is told in steps." in words and "counted from 0" in words
+    defaults = ("pairs", "8", "32", "uniform", "128", "2", "1", "D/H", "0.5", "0", "adam", "0.001", "1000", "5", "cpu")
+    assert all(f"(default: {default})" in words for default in defaults)
+
+
 def test_help_of_project(capsys, monkeypatch):
     out = help_of("project", PROJECT, capsys, monkeypatch)
     assert "project [-h] [OPTIONS] FILE [FILE ...]\n" in out and "  FILE [FILE ...]  " in out
     words = " ".join(out.split())
     assert "W2 (4D x 4D)" in words and "J = [[0, -I], [I, 0]]" in words and "flow time" in words
+
+
+def test_help_of_heads(capsys, monkeypatch):
+    out = help_of("heads", OF_HEADS, capsys, monkeypatch)
+    assert out.startswith("usage: induction-dynamics heads [-h] FILE [--strict] [--top K] [--json]\n")
+    words = " ".join(out.split())
+    assert "[layers, heads, length, length]" in words and "counted from 0" in words and "chance" in words
+    assert "(default: all heads)" in words
 
 
 @pytest.mark.parametrize("word", ["-h", "--help"])
@@ -196,11 +229,14 @@ def examples(command):
 def test_examples_of_the_help_are_valid(pretended, drawn, capsys, monkeypatch, tmp_path, name):
     """In a folder where all is that they need."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("induction_dynamics.training.standard.train_standard_seeds", pretend_standard_seeds)
     (tmp_path / "plan.toml").write_text("context_lengths = [4, 8]\n")
     if name == "project":
         (tmp_path / "checkpoints").mkdir()
         for file in ("weights", "checkpoints/0", "checkpoints/1", "checkpoints/2"):
             save_weights(zero_weights(2), tmp_path / f"{file}.npz")
+    if name == "heads":
+        np.savez(tmp_path / "attention.npz", attention=np.eye(3)[None, None], tokens=np.zeros(3, int))
     if name in OF_FOLDERS:
         words = ["--context-lengths", "4", "8", "16", "--model", "circuit", "full", "--output", "out/sweep", "--quiet"]
         assert main(["sweep", *words]) == 0
