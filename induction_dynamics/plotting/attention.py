@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import ArrayLike
@@ -13,8 +13,6 @@ from numpy.typing import ArrayLike
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.plotting import style
 
-# Colour is left to the coordinates. What is masked is white, and an attention of 0 is not.
-_SHADES = LinearSegmentedColormap.from_list("attention", ["#ebebeb", "#111111"])
 _MOST_LABELS = 8
 
 
@@ -64,7 +62,7 @@ def plot_attention(stages: Mapping[str, tuple[ArrayLike, ArrayLike]], *, query: 
         lower.set_xlabel("attended token", fontsize=style.FONT["label"])
     panels[0, 0].set_ylabel("layer 1:\nattending token", fontsize=style.FONT["label"])
     panels[1, 0].set_ylabel("layer 2: attention\nof the query", fontsize=style.FONT["label"])
-    bar = figure.colorbar(ScalarMappable(Normalize(0.0, 1.0), _SHADES), ax=panels[0].tolist(), aspect=25, pad=0.01)
+    bar = figure.colorbar(ScalarMappable(Normalize(0.0, 1.0), style.SHADES), ax=panels[0].tolist(), aspect=25, pad=0.01)
     bar.set_label("attention", fontsize=style.FONT["label"])
     bar.ax.tick_params(labelsize=style.FONT["tick"])
     # side by side the two entries of the key are ten inches long
@@ -94,7 +92,7 @@ def _labels(pairs: int) -> list[str]:
 
 def _draw_layer_1(axes: Axes, attention: np.ndarray, pairs: int) -> None:
     masked = np.ma.masked_array(attention, mask=np.triu(np.ones_like(attention, dtype=bool)))
-    axes.imshow(masked, cmap=_SHADES, vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest", gid="layer 1")
+    axes.imshow(masked, cmap=style.SHADES, vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest", gid="layer 1")
     for k in range(pairs):
         cell = Rectangle((2 * k - 0.5, 2 * k + 0.5), 1, 1, fill=False, edgecolor=style.color("alpha_3"), linewidth=2.0)
         cell.set(gid=f"label {k + 1} to item {k + 1}", zorder=3)

@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogFormatterMathtext, NullLocator, ScalarFormatter
 from matplotlib.transforms import ScaledTranslation
@@ -61,6 +61,10 @@ FONT = {"title": 14.0, "label": 14.0, "tick": 12.5, "legend": 12.0}
 """Font sizes in points, readable when a picture is shown at half its size."""
 
 GRAY = "#6e6e6e"
+
+SHADES = LinearSegmentedColormap.from_list("attention", ["#ebebeb", "#111111"])
+"""Of attention, since colour is left to the coordinates. What is masked is white, and an attention of 0 is not."""
+
 DOTS_PER_INCH = 200
 SUFFIXES = (".png", ".svg", ".pdf")
 

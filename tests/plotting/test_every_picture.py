@@ -1,10 +1,13 @@
 import inspect
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax
 import matplotlib
 import numpy as np
 import pytest
 
+from induction_dynamics.heads import KINDS
 from induction_dynamics.plotting import style
 from induction_dynamics.plotting.asymptotics import plot_asymptotics
 from induction_dynamics.plotting.attention import plot_attention
@@ -19,10 +22,19 @@ from induction_dynamics.plotting.emergence_times import plot_emergence_times
 from induction_dynamics.plotting.local_exponents import plot_local_exponents
 from induction_dynamics.plotting.off_subspace import plot_off_subspace
 from induction_dynamics.plotting.other_sixteen import plot_other_sixteen
+from induction_dynamics.plotting.patterns import plot_patterns
+from induction_dynamics.plotting.phase_change import plot_phase_change
+from induction_dynamics.plotting.pretrained_heads import plot_pretrained_heads
+from induction_dynamics.plotting.retrieval import plot_retrieval
+from induction_dynamics.plotting.standard_cause import plot_standard_cause
+from induction_dynamics.plotting.standard_emergence import plot_standard_emergence
+from induction_dynamics.plotting.standard_retrieval import plot_standard_retrieval
+from induction_dynamics.plotting.structures import plot_structures
 from induction_dynamics.plotting.thresholds import plot_thresholds
 from induction_dynamics.plotting.trained_scaling import plot_trained_scaling
 from induction_dynamics.plotting.weights import plot_weights
 from induction_dynamics.transformer.disentangled import zero_weights
+from induction_dynamics.transformer.standard import Architecture, initial_weights
 
 PICTURES = {
     function.__name__.removeprefix("plot_"): function
@@ -40,6 +52,14 @@ PICTURES = {
         plot_local_exponents,
         plot_off_subspace,
         plot_other_sixteen,
+        plot_patterns,
+        plot_phase_change,
+        plot_retrieval,
+        plot_pretrained_heads,
+        plot_standard_cause,
+        plot_standard_emergence,
+        plot_standard_retrieval,
+        plot_structures,
         plot_thresholds,
         plot_trained_scaling,
         plot_weights,
@@ -74,7 +94,11 @@ def draw(request, run, compared):
         for t in (1.0, 2.0)
     ]
     fitted = ("batch_exponent", "batch_exponent_of_the_largest_two", "noise_of_three")
+    of_memory = {"model": "full", "query": "last", "trained_length": 8, "moment": 4.0}
     of_start = of_noise | {"query": "last", "matrices": "all", "scale": 0.1}
+    of_head = {"previous_token": 0.5, "induction": 0.4, "previous_token_chance": 0.1, "induction_chance": 0.1}
+    of_heads = {"text_change": 0.1}
+    standard = initial_weights(Architecture(vocabulary=6, length=5, embedding_dim=8), jax.random.key(0))
     arguments = {
         "asymptotics": (long, {}),
         "attention": ({"before": uniform, "after": uniform}, {"query": 2}),
@@ -121,6 +145,88 @@ def draw(request, run, compared):
             [of_group | {"kind": kind, "group": group} for kind, group in kinds.items()],
             [{"query": "last", "held": "none", "alpha_3": 0.4, "loss": 0.5, "context_length": n} for n in (16, 64)],
             {},
+        ),
+        "pretrained_heads": (
+            [of_head | {"layer": layer, "head": head} for layer in range(30) for head in range(9)],
+            [{"position": i, "copy": 1 + i // 51, "loss": 14.0, "standard_error": 0.5} for i in range(1, 101)],
+            [
+                of_heads | {"kind": kind, "which": which, "count": k, "draw": at, "second_change": k / (9 + (at or 0))}
+                for kind in ("mean", "zero")
+                for which in ("induction", "previous_token")
+                for k in (1, 24)
+                for at in (None, 0, 1)
+            ],
+            [
+                {"kind": "mean", "measured": "induction", "side": side, "count": k, "draw": at, "layer": None}
+                | {"score": 0.5, "intact": 0.8}
+                for side in ("both", "keys", "queries")
+                for k in (1, 24)
+                for at in (None, 0, 1)
+            ],
+            {},
+        ),
+        "retrieval": (
+            [
+                of_memory | {"context_length": n, "three": 1 / n, "nineteen": 0.9 / n, "measured": 0.9 / n}
+                for n in (1, 2, 64)
+            ],
+            [of_memory | {"fails_measured": 9.0}],
+            [of_memory | {"time_per_square": t, "fails_per_length": t} for t in (1.0, 10.0)],
+            [of_memory | {"context_length": n, "loss": 0.01 * n} for n in (1, 64)],
+            {},
+        ),
+        "standard_cause": (
+            [
+                {"kind": kind, "heads": h, "seed": s, "group": "without", "what": "beta_2", "how": "whole"}
+                | {"accuracy": 0.1 * h + 0.05 * s, "loss": 1.0 + s}
+                for kind in ("pairs", "repeated")
+                for h in (1, 4)
+                for s in (0, 1)
+            ],
+            32,
+            {},
+        ),
+        "standard_emergence": (
+            [
+                {"case": "one head", "seed": 0, "level": level, "measure": name, "step": step}
+                for level in ("chance", "half")
+                for name, step in (("gamma_3", 10.0), ("beta_2", 40.0), ("alpha_3", 300.0), ("loss", 400.0))
+            ],
+            [{"case": "one head", "level": "chance", "order": "gamma_3 beta_2 alpha_3", "seeds": 1}],
+            {},
+        ),
+        "standard_retrieval": (
+            [
+                of_memory
+                | {"seed": 0, "moment": moment, "query_at": place, "context_length": n, "accuracy": 0.9}
+                | dict.fromkeys(("measured", "two", "binding", "placed", "within"), 1 / n)
+                | {"beyond": 0.1 if n > 8 else None}
+                for moment in ("half - 100", "half", "end")
+                for place in ("next", "trained")
+                for n in (1, 8, 32)
+            ],
+            {},
+        ),
+        "patterns": (
+            np.broadcast_to(np.tri(9) / np.arange(1, 10)[:, None], (2, 4, 9, 9)),
+            list("a1b2c3d4b"),
+            {"marked": {"alpha_3": [(1, 0)], "beta_2": [(8, 3)]}, "title": "four heads"},
+        ),
+        "phase_change": (
+            SimpleNamespace(
+                steps=np.array([0, 10, 20]),
+                loss=np.array([3.4, 3.0, 0.1]),
+                accuracy=np.array([0.0, 0.2, 1.0]),
+                summed=np.linspace(-1, 15, 9).reshape(3, 3),
+                deviations=np.linspace(-70, 1500, 9).reshape(3, 3),
+                head_scores={kind: np.full((3, 2, 4), 0.5) for kind in KINDS},
+            ),
+            {"title": "a run"},
+        ),
+        "structures": (
+            dict.fromkeys(("before: step 0", "after: step 1500"), standard),
+            (1, 3),
+            {"names": list("abcdef"), "title": "one head"},
         ),
         "thresholds": (
             [
