@@ -14,6 +14,11 @@ from experiments import (
     off_subspace,
     other_sixteen,
     reduced_vs_full,
+    retrieval,
+    standard_cause,
+    standard_emergence,
+    standard_picture,
+    standard_retrieval,
     thresholds,
     trained_scaling,
 )
@@ -31,9 +36,17 @@ EXPERIMENTS = {
     "other_sixteen": lambda folder: other_sixteen.main(other_sixteen.SixteenConfig(folder)),
     "burstiness": lambda folder: burstiness.main(burstiness.BurstConfig(folder)),
     "off_subspace": lambda folder: off_subspace.main(off_subspace.OffSubspaceConfig(folder)),
+    "retrieval": lambda folder: retrieval.main(retrieval.RetrievalConfig(folder)),
+    "standard_picture": lambda folder: standard_picture.main(standard_picture.PictureConfig(folder)),
+    "standard_emergence": lambda folder: standard_emergence.main(standard_emergence.StandardConfig(folder)),
+    "standard_cause": lambda folder: standard_cause.main(standard_cause.CauseConfig(folder)),
+    "standard_retrieval": lambda folder: standard_retrieval.main(standard_retrieval.StandardRetrievalConfig(folder)),
     "circuit_picture": lambda folder: circuit_picture.main(circuit_picture.CircuitConfig(folder)),
 }
 """What makes each folder of figures/, with the configuration whose numbers are committed."""
+
+APART = {"pretrained_heads": "python -m experiments.pretrained_heads --output figures/pretrained_heads"}
+"""Folders of figures/ that are made by a command of their own, for what the project does not install."""
 
 
 @dataclasses.dataclass(frozen=True)

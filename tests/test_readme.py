@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import induction_dynamics
+from experiments.figures import APART
 from experiments.recorder import read_table
 from induction_dynamics.cli import COMMANDS
 from induction_dynamics.cli.document import fit_rows
@@ -71,7 +72,8 @@ def test_the_rows_of_the_demo_are_the_committed_ones():
 
 def test_every_picture_is_shown_with_its_command():
     for folder in (ROOT / "figures").iterdir():
-        assert f"`make figures ONLY={folder.name}`" in README
+        command = APART.get(folder.name, f"make figures ONLY={folder.name}")
+        assert f"`{command}`" in README
         for picture in folder.glob("*.png"):
             assert f"]({picture.relative_to(ROOT)})" in README
 

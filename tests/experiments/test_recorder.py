@@ -109,7 +109,7 @@ def test_a_script_refuses_in_a_sentence(capsys, monkeypatch, tmp_path, script, c
 
 
 def test_every_experiment_has_its_folder_and_every_folder_its_experiment():
-    assert {folder.name for folder in FIGURES.iterdir()} == set(figures.EXPERIMENTS)
+    assert {folder.name for folder in FIGURES.iterdir()} == {*figures.EXPERIMENTS, *figures.APART}
 
 
 def test_an_experiment_that_there_is_not_is_refused(tmp_path):
@@ -118,10 +118,11 @@ def test_an_experiment_that_there_is_not_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", figures.EXPERIMENTS)
+@pytest.mark.parametrize("name", [*figures.EXPERIMENTS, *figures.APART])
 def test_beside_each_picture_lie_its_numbers_and_its_command(name):
     files = {file.name for file in (FIGURES / name).iterdir()}
-    assert json.loads((FIGURES / name / "config.json").read_text())["command"] == f"make figures ONLY={name}"
+    command = figures.APART.get(name, f"make figures ONLY={name}")
+    assert json.loads((FIGURES / name / "config.json").read_text())["command"] == command
     pictures = {file.removesuffix(".png") for file in files if file.endswith(".png")}
     assert pictures and pictures == {file.removesuffix(".svg") for file in files if file.endswith(".svg")}
     assert any(file.endswith(".csv") for file in files)
