@@ -407,6 +407,7 @@ class _Run(Run):
 
 def _examination(task: TokenTask, key: PRNGKeyArray, number: int, dtype: jnp.dtype) -> Examination:
     sequences = sample_tokens(task, key, number)
+    jax.block_until_ready(sequences)  # so that too little memory is told as such
     counted, second = np.asarray(sequences.counted), np.zeros(task.sequence_length, bool)
     second[list(task.second_positions)] = True
     positions = {"previous_token": second, "duplicate_token": counted, "induction": counted}

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from induction_dynamics.errors import ArgumentError, whole_number
@@ -231,7 +232,7 @@ def standard_forward(
             the number of layers, the `logits`; what it returns is used instead.
 
     Raises:
-        ArgumentError: more tokens than position vectors.
+        ArgumentError: more tokens than position vectors, or (unless they are traced) a token that there is not.
 
     Example:
         >>> import jax, numpy as np
@@ -243,6 +244,8 @@ def standard_forward(
          [0.33 0.33 0.33]]
     """
     length = tokens.shape[1]
+    if not isinstance(tokens, Tracer):
+        _check_tokens(tokens, len(weights.tokens))
     if length > weights.positions.shape[0]:
         raise ArgumentError("tokens", length, f"at most as many as there are positions, {weights.positions.shape[0]}")
     show = edit or (lambda layer, name, value: value)
@@ -267,3 +270,10 @@ def standard_forward(
         x_BxLxD = x_BxLxD[:, -1:]
     logits_BxLxV = show(weights.layers, "logits", jnp.einsum("bld,vd->blv", x_BxLxD, weights.unembedded_by))
     return StandardOutput(logits_BxLxV, jnp.stack(attention, axis=1))
+
+
+def _check_tokens(tokens: Int[Array, "batch length"], vocabulary: int) -> None:
+    """Refuse what indexing would silently replace by another token."""
+    for token in (int(jnp.min(tokens)), int(jnp.max(tokens))) if tokens.size else ():
+        if not 0 <= token < vocabulary:
+            raise ArgumentError("tokens", token, f"numbers from 0 to {vocabulary - 1}")

@@ -101,6 +101,12 @@ def test_more_tokens_than_positions(key):
         standard_forward(drawn(key), jnp.zeros((1, 9), jnp.int32))
 
 
+@pytest.mark.parametrize("token", [-1, 7])
+def test_a_token_that_there_is_not(token, key):
+    with pytest.raises(ArgumentError, match=f"tokens must be numbers from 0 to 6; got {token}."):
+        standard_forward(drawn(key), jnp.array([[0, token]]))
+
+
 @pytest.mark.parametrize("tokens", ["fixed", "learned"])
 @pytest.mark.parametrize("positions", ["fixed", "learned"])
 @pytest.mark.parametrize("tied", [False, True])
