@@ -104,14 +104,14 @@ def plot_standard_cause(rows: Sequence[Row], vocabulary: int) -> Figure:
     return figure
 
 
-def plot_paths(rows: Sequence[Row], smallest: Sequence[Row]) -> Figure:
+def plot_paths(rows: Sequence[Row], sufficient: Sequence[Row]) -> Figure:
     r"""Draw the accuracy that is left without each term of scores and logits, for each model.
 
     Dots are on the terms of a set that alone answers well enough.
 
     Args:
         rows: with the keys `kind`, `heads`, `seed`, `path` and `without_accuracy`.
-        smallest: with the keys `kind`, `heads`, `seed` and `kept`, names of terms in one text.
+        sufficient: with the keys `kind`, `heads`, `seed` and `kept`, names of terms in one text.
 
     Returns:
         The figure: a column for each model, a row for each term.
@@ -141,11 +141,11 @@ def plot_paths(rows: Sequence[Row], smallest: Sequence[Row]) -> Figure:
         for row in here:
             values[names.index(row["path"]), seeds.index(row["seed"])] = row["without_accuracy"]
         image = axes.imshow(1 - values, cmap=_LOST, vmin=0.0, vmax=1.0, aspect="auto", gid="lost")
-        kept = [row for row in smallest if (row["kind"], row["heads"]) == (kind, heads)]
+        kept = [row for row in sufficient if (row["kind"], row["heads"]) == (kind, heads)]
         dots = [(seeds.index(row["seed"]), names.index(path)) for row in kept for path in row["kept"].split()]
         marks: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 9, "markerfacecolor": "white"}
         columns, lines = [column for column, _ in dots], [line for _, line in dots]
-        axes.plot(columns, lines, markeredgecolor="black", markeredgewidth=1.5, gid="smallest", **marks)
+        axes.plot(columns, lines, markeredgecolor="black", markeredgewidth=1.5, gid="sufficient", **marks)
         axes.set_xticks(range(len(seeds)), [str(seed) for seed in seeds])
         axes.set_xlabel("seed", fontsize=style.FONT["label"])
         axes.set_title(f"{_KINDS[kind]},\n{_of_layer(heads)}", fontsize=style.FONT["title"] - 1)

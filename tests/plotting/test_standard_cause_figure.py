@@ -100,7 +100,7 @@ def test_the_terms_of_each_model():
         (image,) = axes.images
         expected = 0.01 * np.arange(len(PATHS))[:, None] + 0.2 * np.array(SEEDS)
         np.testing.assert_allclose(np.asarray(image.get_array()), expected, atol=1e-12)
-        dots = drawn(axes, "smallest")
+        dots = drawn(axes, "sufficient")
         found = {list(PATHS)[int(line)] for line in np.asarray(dots.get_ydata())}
         assert found == set(kept) and len(np.asarray(dots.get_xdata())) == len(kept) * len(SEEDS)
     labels = {label.get_text(): label.get_color() for label in figure.axes[0].get_yticklabels()}
