@@ -169,6 +169,9 @@ def test_the_experiment_makes_the_committed_numbers(tmp_path, weights, flows):
     for row in read_table(tmp_path / "figures" / "weights.csv"):
         same = committed[row["model"], row["query"], row["moment"], row["seed"], row["context_length"]]
         for name in ("three", "nineteen", "measured"):
+            assert (row[name] is None) == (same[name] is None), (name, row)
+            if row[name] is None:  # at a length at which nothing was measured
+                continue
             # float32 training on another machine rounds otherwise
             assert row[name] == pytest.approx(same[name], rel=0.02), (name, row)
     others = [row for row in flows if (row["query"], row["trained_length"]) == ("last", 8)]
