@@ -8,21 +8,14 @@ from induction_dynamics.cli.compile_cache import keep_programs
 from induction_dynamics.cli.computing import enough_memory, use_device
 from induction_dynamics.cli.document import as_json
 from induction_dynamics.cli.folder import write_all
-from induction_dynamics.cli.options import CheckpointOptions
 from induction_dynamics.cli.parsing import Command
 from induction_dynamics.cli.progress import progress
 from induction_dynamics.cli.refusal import FAILED, Refusal
 from induction_dynamics.cli.standard_document import document_of
-from induction_dynamics.cli.standard_folder import (
-    check_new_file,
-    checkpoints_of,
-    claimed_folder,
-    save_weights,
-    saying_states,
-    writers,
-)
+from induction_dynamics.cli.standard_folder import check_new_file, files_of, save_weights, writers
 from induction_dynamics.cli.standard_options import StandardOptions
 from induction_dynamics.cli.standard_tables import show
+from induction_dynamics.cli.states import check_keep, check_saving, checkpoints_of, claimed_folder, saying_states
 from induction_dynamics.cli.values import visible
 from induction_dynamics.provenance import versions
 
@@ -45,7 +38,7 @@ def run(options: StandardOptions) -> None:
     device_kind = use_device(options.answer.device)
     config = _configuration(options, device_kind)
     notes: list[str] = []
-    with claimed_folder(options, config):
+    with claimed_folder(options.checkpoints, config, files_of(options.run.seeds)):
         runs = _train(settings, options, notes)
         failure = save_weights(runs, options, notes)
         document = document_of(runs, options, config, notes)
@@ -70,13 +63,9 @@ def check_together(options: StandardOptions) -> None:
     Raises:
         Refusal: see above.
     """
-    saving, task = options.checkpoints, options.task
-    if saving.checkpoint_every and not saving.output:
-        raise Refusal("--checkpoint-every must come with --output, the folder that states are saved in.")
-    if saving.resume and not (saving.output and saving.checkpoint_every):
-        raise Refusal("--resume must come with --output and --checkpoint-every, as the run that is to go on did.")
-    if saving.keep != CheckpointOptions().keep and not saving.checkpoint_every:
-        raise Refusal("--keep must come with --checkpoint-every, which says how often states are saved.")
+    task = options.task
+    check_saving(options.checkpoints)
+    check_keep(options.checkpoints)
     if task.task == "repeated" and task.query != "uniform":
         raise Refusal("--query must be left out with the task repeated, which has no query.")
     if task.task == "pairs" and task.period != "varied":
@@ -125,8 +114,8 @@ def _train(settings: "StandardSettings", options: StandardOptions, notes: list[s
 
     keep_programs()
     more = {name: value for name, value in vars(settings).items() if name not in ("architecture", "task")}
-    checkpoints = checkpoints_of(options, notes)
-    with progress(options.answer.quiet) as tell, enough_memory(), saying_states(options):
+    checkpoints = checkpoints_of(options.checkpoints, notes, options.answer.quiet)
+    with progress(options.answer.quiet) as tell, enough_memory(), saying_states(options.checkpoints):
         return train_standard_seeds(
             settings.architecture,
             settings.task,

@@ -1,104 +1,31 @@
-"""What `standard` writes: states to go on from, records, weights and figures, each whole or not at all."""
+"""What `standard` writes: records, weights and figures, each whole or not at all."""
 
-import contextlib
 import dataclasses
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from induction_dynamics.cli.document import as_csv, as_json
-from induction_dynamics.cli.folder import CONFIG, claimed, pictures, text, why_not_new
-from induction_dynamics.cli.refusal import FAILED, Refusal
+from induction_dynamics.cli.folder import CONFIG, pictures, text, why_not_new
+from induction_dynamics.cli.refusal import Refusal
 from induction_dynamics.cli.standard_options import StandardOptions
-from induction_dynamics.cli.train import STATES
 from induction_dynamics.cli.values import quoted
-from induction_dynamics.errors import ArgumentError
 from induction_dynamics.files import written_whole
 
 if TYPE_CHECKING:
-    from induction_dynamics.training.saving import Checkpoints
     from induction_dynamics.training.standard import StandardRun
 
 FILES = ("standard.json", "rows.csv", "records.npz", "weights.npz")
 """Besides the configuration and the figures."""
 
 
-@contextlib.contextmanager
-def claimed_folder(options: StandardOptions, config: dict[str, Any]) -> Iterator[None]:
-    """The output folder for as long as the block lasts, if there is to be one.
+def files_of(seeds: Sequence[int]) -> tuple[str, ...]:
+    """Names of the files of a folder, besides the configuration.
 
     Args:
-        options: of the command.
-        config: what the folder is marked with.
-
-    Raises:
-        Refusal: no folder can be written there, or it holds another configuration.
+        seeds: of the runs.
     """
-    saving = options.checkpoints
-    if saving.output is None:
-        yield
-        return
-    figures = [f"seed_{seed}{suffix}" for seed in options.run.seeds for suffix in (".png", ".svg")]
-    with claimed(saving.output, config, (*FILES, *figures, STATES)):
-        try:
-            yield
-        except KeyboardInterrupt:
-            states = (Path(saving.output) / STATES / "about").glob("[0-9]*.json")
-            if saving.checkpoint_every and any(states):
-                print("What was saved is kept: the same command with --resume goes on from there.", file=sys.stderr)
-            raise
-
-
-def checkpoints_of(options: StandardOptions, notes: list[str]) -> "Checkpoints | None":
-    """Where and how often the state is saved, if that is asked for.
-
-    Args:
-        options: of the command.
-        notes: told what was found there.
-
-    Raises:
-        Refusal: orbax is not installed.
-    """
-    from induction_dynamics.training.saving import Checkpoints
-
-    saving = options.checkpoints
-    if saving.output is None or saving.checkpoint_every is None:
-        return None
-
-    def tell(sentence: str) -> None:
-        notes.append(sentence)
-        if not options.answer.quiet:
-            print(sentence, file=sys.stderr)
-
-    folder = Path(saving.output) / STATES
-    try:
-        return Checkpoints(folder, saving.checkpoint_every, keep=saving.keep, resume=saving.resume, tell=tell)
-    except ArgumentError as error:
-        raise Refusal(f"--checkpoint-every must be {error.allowed}; got '{saving.checkpoint_every}'.") from None
-
-
-@contextlib.contextmanager
-def saying_states(options: StandardOptions) -> Iterator[None]:
-    """Say in a sentence, within the block, that states cannot be read or written.
-
-    Args:
-        options: of the command.
-
-    Raises:
-        Refusal: see above; with status 1 where the disk is full.
-    """
-    try:
-        yield
-    except ArgumentError as error:
-        if error.argument != "checkpoints":
-            raise
-        allowed = error.allowed.replace("it is resumed", "--resume is given")
-        raise Refusal(f"--output must be {allowed}; got {quoted(str(options.checkpoints.output))}.") from None
-    except OSError as error:
-        if options.checkpoints.checkpoint_every is None:
-            raise
-        raise Refusal(f"A state could not be saved ({error.strerror or error}).", FAILED) from None
+    return (*FILES, *(f"seed_{seed}{suffix}" for seed in seeds for suffix in (".png", ".svg")))
 
 
 def check_new_file(typed: str) -> None:

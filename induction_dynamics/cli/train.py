@@ -1,9 +1,8 @@
 """`induction-dynamics train`: the full model, trained at one context length."""
 
-import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from induction_dynamics.cli.computing import compute, make_points, use_device
 from induction_dynamics.cli.devices import answers_alone, devices_of, join_processes, together
 from induction_dynamics.cli.document import as_csv, as_json, build, configuration
-from induction_dynamics.cli.folder import CONFIG, claimed, pictures, text, why_not_new, write_all
-from induction_dynamics.cli.options import CheckpointOptions, EmergenceOptions, RunOptions, TrainOptions
+from induction_dynamics.cli.folder import CONFIG, pictures, text, why_not_new, write_all
+from induction_dynamics.cli.options import EmergenceOptions, RunOptions, TrainOptions
 from induction_dynamics.cli.parsing import Command
 from induction_dynamics.cli.refusal import FAILED, Refusal
+from induction_dynamics.cli.states import check_keep, check_saving, checkpoints_of, claimed_folder, saying_states
 from induction_dynamics.cli.tables import show
 from induction_dynamics.cli.values import listed, quoted, visible
 from induction_dynamics.errors import ArgumentError
@@ -23,11 +23,7 @@ from induction_dynamics.files import sha256
 if TYPE_CHECKING:
     from induction_dynamics.dynamics.trajectory import Trajectory
     from induction_dynamics.scaling.points import Row
-    from induction_dynamics.training.saving import Checkpoints
     from induction_dynamics.transformer.disentangled import Weights
-
-STATES = "checkpoints"
-"""Folder within the output folder for the states that a run goes on from."""
 
 FILES = ("train.json", "rows.csv", "records.npz", "weights.npz", "train.png", "train.svg")
 
@@ -55,7 +51,7 @@ def run(options: TrainOptions) -> None:
     if options.data.record_every > 1:
         notes.append(f"Recorded every {options.data.record_every} steps: times are found between such records.")
     runs: list[Trajectory] = []
-    with _folder(options.checkpoints, config) if answers else nullcontext():
+    with claimed_folder(options.checkpoints, config, FILES) if answers else nullcontext():
         more = _trainer(options, weights, notes)
         quiet = dataclasses.replace(options.answer, quiet=options.answer.quiet or not answers)
         with answers_alone(options.devices), together(options.devices):
@@ -83,11 +79,8 @@ def check_together(options: TrainOptions) -> None:
     Raises:
         Refusal: see above.
     """
-    saving, start, devices = options.checkpoints, options.intervention, options.devices
-    if saving.checkpoint_every and not saving.output:
-        raise Refusal("--checkpoint-every must come with --output, the folder that states are saved in.")
-    if saving.resume and not (saving.output and saving.checkpoint_every):
-        raise Refusal("--resume must come with --output and --checkpoint-every, as the run that is to go on did.")
+    start, devices = options.intervention, options.devices
+    check_saving(options.checkpoints)
     lacking = [name for name in ("learning_rate", "steps") if getattr(options.optimizer, name) is None]
     name = options.optimizer.optimizer
     if name != "gd" and lacking:
@@ -101,8 +94,7 @@ def check_together(options: TrainOptions) -> None:
         )
     if options.data.shared_frames > 1 and options.task.inputs != "orthonormal":
         raise Refusal("--shared-frames must be left out with isotropic inputs, which have no frames.")
-    if saving.keep != CheckpointOptions().keep and not saving.checkpoint_every:
-        raise Refusal("--keep must come with --checkpoint-every, which says how often states are saved.")
+    check_keep(options.checkpoints)
     if start.start_weights and (start.start or start.start_scale):
         other = "--start" if start.start else "--start-scale"
         raise Refusal(f"--start-weights and {other} exclude each other: give a file, or what the weights are made of.")
@@ -114,31 +106,13 @@ def check_together(options: TrainOptions) -> None:
         raise Refusal(f"--process must be below --processes, which is {devices.processes}; got '{devices.process}'.")
 
 
-@contextlib.contextmanager
-def _folder(options: CheckpointOptions, config: dict[str, Any]) -> Iterator[None]:
-    """The output folder for as long as the block lasts, if there is to be one."""
-    if options.output is None:
-        yield
-        return
-    with claimed(options.output, config, (*FILES, STATES)):
-        try:
-            yield
-        except KeyboardInterrupt:
-            if options.checkpoint_every and _has_states(options.output):
-                print("What was saved is kept: the same command with --resume goes on from there.", file=sys.stderr)
-            raise
-
-
-def _has_states(typed: str) -> bool:
-    return any((Path(typed) / STATES / "about").glob("[0-9]*.json"))
-
-
 def _trainer(options: TrainOptions, weights: "Weights | None", notes: list[str]) -> dict[str, Any]:
     """How `sweep` is to make the run, where that is not as the point alone says."""
     from induction_dynamics.training.train import run_training
 
     devices = devices_of(options.devices, options.answer.device)
-    checkpoints = _checkpoints(options, notes)
+    quiet = options.answer.quiet or bool(options.devices.process)
+    checkpoints = checkpoints_of(options.checkpoints, notes, quiet)
     record_every = options.data.record_every
     if weights is None and checkpoints is None and len(devices) < 2 and record_every == 1:
         return {}
@@ -147,41 +121,15 @@ def _trainer(options: TrainOptions, weights: "Weights | None", notes: list[str])
         changed = {"record_every": record_every} | ({} if weights is None else {"start": weights})
         settings = dataclasses.replace(settings, **changed)
         try:
-            return run_training(settings, seeds, stop, devices, checkpoints, on_progress)
+            with saying_states(options.checkpoints):
+                return run_training(settings, seeds, stop, devices, checkpoints, on_progress)
         except ArgumentError as error:
-            if error.argument == "start" and weights is not None:
-                typed = quoted(str(options.intervention.start_weights))
-                raise Refusal(f"--start-weights must be {error.allowed}; got {typed}.") from None
-            if error.argument != "checkpoints":
+            if error.argument != "start" or weights is None:
                 raise
-            allowed = error.allowed.replace("it is resumed", "--resume is given")
-            raise Refusal(f"--output must be {allowed}; got {quoted(str(options.checkpoints.output))}.") from None
-        except OSError as error:
-            if checkpoints is None:
-                raise
-            raise Refusal(f"A state could not be saved ({error.strerror or error}).", FAILED) from None
+            typed = quoted(str(options.intervention.start_weights))
+            raise Refusal(f"--start-weights must be {error.allowed}; got {typed}.") from None
 
     return {"train_with": train_with}
-
-
-def _checkpoints(options: TrainOptions, notes: list[str]) -> "Checkpoints | None":
-    from induction_dynamics.training.saving import Checkpoints
-
-    saving = options.checkpoints
-    if saving.output is None or saving.checkpoint_every is None:
-        return None
-
-    def tell(sentence: str) -> None:
-        notes.append(sentence)
-        if not (options.answer.quiet or options.devices.process):
-            print(sentence, file=sys.stderr)
-
-    try:
-        return Checkpoints(
-            Path(saving.output) / STATES, saving.checkpoint_every, keep=saving.keep, resume=saving.resume, tell=tell
-        )
-    except ArgumentError as error:
-        raise Refusal(f"--checkpoint-every must be {error.allowed}; got '{saving.checkpoint_every}'.") from None
 
 
 def _weights_to_start_from(options: TrainOptions) -> "Weights | None":

@@ -126,7 +126,7 @@ def test_the_start_has_its_law(key):
         size = 1.0 if name in ("tokens", "positions") else 0.25
         # the mean of n squares of a Normal has a relative standard deviation of sqrt(2/n)
         assert float(jnp.mean(x**2)) * 64 == pytest.approx(size, rel=5 * np.sqrt(2 / x.size)), name
-    assert initial_weights(Architecture(**SMALL), key, scale=0.0).query.any() == False  # noqa: E712
+    assert not initial_weights(Architecture(**SMALL), key, scale=0.0).query.any()
 
 
 def test_progress_measures_are_their_sums(key):
@@ -167,7 +167,10 @@ def test_the_spread_is_that_of_random_weights(tied, key):
         return progress_measures(weights, second)
 
     found = jax.lax.map(draw, jax.random.split(key, number), batch_size=100)
-    rms = lambda x: jnp.full_like(x, 0.7 / np.sqrt(8))  # noqa: E731
+
+    def rms(x):
+        return jnp.full_like(x, 0.7 / np.sqrt(8))
+
     alike = StandardWeights(
         given.tokens,
         given.positions,
