@@ -21,7 +21,8 @@ from induction_dynamics.files import written_whole
 from induction_dynamics.plotting.standard_cause import plot_paths, plot_standard_cause
 from induction_dynamics.pseudo_parameters import CIRCUIT
 from induction_dynamics.token_task import KINDS, TokenSequences, TokenTask, sample_tokens
-from induction_dynamics.training.standard import token_loss, train_standard_seeds
+from induction_dynamics.training.standard import train_standard_seeds
+from induction_dynamics.training.standard_steps import token_loss
 from induction_dynamics.transformer.ablation import ABLATIONS, CIRCUIT_PATHS, PATHS, ablate_heads, ablate_terms
 from induction_dynamics.transformer.built import built_circuit
 from induction_dynamics.transformer.progress import chance_spread, progress_measures, summed

@@ -31,7 +31,8 @@ from induction_dynamics.scaling.plan import log_spaced
 from induction_dynamics.task import split_seed
 from induction_dynamics.token_task import TokenTask, sample_tokens
 from induction_dynamics.training.optimizers import Optimizer
-from induction_dynamics.training.standard import StandardRun, StandardSettings, token_loss
+from induction_dynamics.training.standard import StandardRun, StandardSettings
+from induction_dynamics.training.standard_steps import token_loss
 from induction_dynamics.transformer.progress import progress_measures, summed
 from induction_dynamics.transformer.standard import Architecture, StandardWeights, standard_forward
 

@@ -15,7 +15,8 @@ from induction_dynamics.task import split_seed
 from induction_dynamics.token_task import TokenTask, sample_tokens
 from induction_dynamics.training.optimizers import Optimizer
 from induction_dynamics.training.saving import Checkpoints
-from induction_dynamics.training.standard import token_loss, train_standard, train_standard_seeds
+from induction_dynamics.training.standard import train_standard, train_standard_seeds
+from induction_dynamics.training.standard_steps import token_loss
 from induction_dynamics.transformer.progress import chance_spread, progress_measures, summed
 from induction_dynamics.transformer.standard import Architecture, initial_weights, standard_forward, trained_part
 

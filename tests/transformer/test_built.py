@@ -11,7 +11,7 @@ import pytest
 from induction_dynamics.errors import ArgumentError
 from induction_dynamics.pseudo_parameters import CIRCUIT
 from induction_dynamics.token_task import TokenSequences, TokenTask, sample_tokens
-from induction_dynamics.training.standard import token_loss
+from induction_dynamics.training.standard_steps import token_loss
 from induction_dynamics.transformer.ablation import ablate_heads, ablate_terms
 from induction_dynamics.transformer.built import built_circuit
 from induction_dynamics.transformer.progress import progress_measures
