@@ -20,7 +20,7 @@ FOLDER = Path(induction_dynamics.__file__).parent
 
 LAYERS = (
     {"errors", "files", "provenance"},
-    {"frames", "heads"},
+    {"frames", "heads", "traced"},
     {"task", "copying"},
     {"token_task"},
     {"gram_matrices"},
@@ -30,7 +30,8 @@ LAYERS = (
     {"weights_files"},
     {"reduced"},
     {"dynamics.trajectory", "dynamics.holds", "dynamics.collocation", "dynamics.radau", "dynamics.circuit_flow"},
-    {"dynamics.solvers", "dynamics.pieces", "dynamics.flow", "dynamics.emergence", "dynamics.__init__"},
+    {"dynamics.solvers", "dynamics.explicit", "dynamics.pieces", "dynamics.flow", "dynamics.emergence"}
+    | {"dynamics.__init__"},
     {"checkpoints"},
     {"training"},
     {"scaling.laws", "scaling.limits", "scaling.least_squares"},
