@@ -1,4 +1,7 @@
-"""Programs that jax has compiled, kept on disk: the next process with the same task loads them instead."""
+"""Programs that jax has compiled, kept on disk: the next process with the same task loads them instead.
+
+What was traced before that lies beside them (`traced`).
+"""
 
 import contextlib
 import glob
@@ -36,7 +39,7 @@ def cache_folder(environment: Mapping[str, str]) -> Path | None:
 def keep_programs() -> None:
     """Have jax keep what it compiles from here on, unless somebody has settled that for this process already.
 
-    The folder is made by jax as it compiles for the first time.
+    The folder is made as the first program is kept.
     """
     import jax
 

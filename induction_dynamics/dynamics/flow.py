@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -16,14 +15,13 @@ from induction_dynamics.dynamics.emergence import check_target
 from induction_dynamics.dynamics.holds import Hold, check_holds
 from induction_dynamics.dynamics.pieces import Piece, begun, solve_in_pieces
 from induction_dynamics.dynamics.solvers import (
-    EXPLICIT_DEGREE,
+    Nodes,
     Run,
     collocate,
     follow,
     levels_of,
-    march,
     power_of_two,
-    trajectories,
+    solve_each,
 )
 from induction_dynamics.dynamics.trajectory import Trajectory, check_horizon
 from induction_dynamics.errors import ArgumentError
@@ -172,10 +170,9 @@ def solve_flows(
     seed: int = 0,
     accuracy: float = ACCURACY,
 ) -> list[Trajectory]:
-    """`solve_flow` for several tasks side by side, which differ in nothing but N and D.
+    """`solve_flow` for several tasks that differ in nothing but N and D.
 
-    Side by side each takes as many steps as the slowest, and arrays are as long as the longest's: give it tasks of
-    like N (`sweep` does).
+    Those whose loss is in closed form are solved as many at once as there are cores.
 
     Args:
         tasks: the tasks.
@@ -190,7 +187,7 @@ def solve_flows(
         accuracy: the same for all.
 
     Raises:
-        ArgumentError: see `solve_flow`; also tasks that differ in more than N and D, or isotropic ones that differ.
+        ArgumentError: see `solve_flow`; also tasks that differ in more than N and D.
         ValueError: jax_enable_x64 is off.
     """
     require_float64("Reduced flows need")
@@ -200,8 +197,6 @@ def solve_flows(
     for target in stop:
         check_target(*target)
     closed = has_closed_form(tasks[0], model)
-    if closed and len({number_of_places(task, model) for task in tasks}) > 1:
-        raise ArgumentError("tasks", "several sizes", "alike in `reduced.loss.number_of_places`")
     given = np.array([(start or {}).get(name, 0.0) for name in COORDINATES], float)
     state, held = begun(holds, 0.0, given)
     asked = bool(start) or any(one.since == 0 and one.value is not None for one in holds)
@@ -212,7 +207,8 @@ def solve_flows(
         closed=closed,
         horizon=horizon,
         accuracy=accuracy,
-        loss_of=functools.cache(lambda task: reduced_loss(task, model, samples=samples, seed=seed)),
+        # The last one alone is kept: Gram matrices of many tasks would fill the memory.
+        loss_of=functools.lru_cache(1)(lambda task: reduced_loss(task, model, samples=samples, seed=seed)),
     )
     scales = [float(task.context_length) ** 2 for task in tasks]
     apart = [any(0 < one.since < horizon * scale for one in holds) for scale in scales]
@@ -233,7 +229,7 @@ class _Setting(NamedTuple):
         closed: whether the loss is in closed form.
         horizon: of the runs, in units of N^2.
         accuracy: see `solve_flow`.
-        loss_of: the loss on a task, made once.
+        loss_of: the loss on a task.
     """
 
     names: frozenset[str]
@@ -257,7 +253,7 @@ def _solve_alone(setting: _Setting, task: Task, whole: Piece, holds: Sequence[Ho
 
 
 def _solve(setting: _Setting, tasks: Sequence[Task], piece: Piece) -> list[Trajectory]:
-    """A piece of several runs side by side, the circuit with the query last by its own form if it starts from zero."""
+    """A piece of several runs, the circuit with the query last by its own form if it starts from zero."""
     names = setting.names - piece.held
     runs: dict[int, Trajectory] = {}
     plain = setting.closed and tasks[0].query == "last" and tasks[0].copies == 1
@@ -274,26 +270,31 @@ def _solve(setting: _Setting, tasks: Sequence[Task], piece: Piece) -> list[Traje
 
 def _integrate(setting: _Setting, tasks: Sequence[Task], piece: Piece, names: frozenset[str]) -> list[Trajectory]:
     """By collocation what is in closed form, or too long for explicit steps; all pieces of a run by the same."""
-    losses = [setting.loss_of(task) for task in tasks]
-    directions = _directions(losses[0], tasks[0].rotation, names)
-    moving = max(directions.shape[1], 1)
+    all_of_them = _directions(setting.loss_of(tasks[0]), tasks[0].rotation, ACTIVE[setting.model])
+    directions = _directions(setting.loss_of(tasks[0]), tasks[0].rotation, names)
     # Where less moves there are columns of zeros, so that one program, compiled once, solves whatever is held.
-    width = _directions(losses[0], tasks[0].rotation, ACTIVE[setting.model]).shape[1]
-    run = Run(
-        loss=jax.tree.map(lambda *leaves: jnp.stack(leaves), *losses),
-        horizon=jnp.asarray([piece.horizon * float(task.context_length) ** 2 for task in tasks]),
-        start=jnp.zeros(len(COORDINATES)) if piece.start is None else jnp.asarray(piece.start),
-        directions=jnp.asarray(np.pad(directions, ((0, 0), (0, width - directions.shape[1])))),
-        levels=piece.levels,
-    )
-    steps = min(setting.horizon * max(task.context_length for task in tasks) ** 2 + 1024, _EXPLICIT_STEPS + 1)
-    if setting.closed or steps > _EXPLICIT_STEPS:
-        nodes = collocate(run, jnp.asarray(_TIGHTER["collocation"] * setting.accuracy), _IMPLICIT_STEPS)
-        return trajectories(run.loss, nodes, STAGES)
-    kind = "sampled" if is_sampled(tasks[0], setting.model) else "explicit"
+    padded = np.pad(directions, ((0, 0), (0, all_of_them.shape[1] - directions.shape[1])))
     # Explicit steps have a mean square of errors, in which zeros count.
-    tolerance = _TIGHTER[kind] * setting.accuracy * math.sqrt(moving / width)
-    return trajectories(run.loss, march(run, jnp.asarray(tolerance), power_of_two(int(steps))), EXPLICIT_DEGREE)
+    moving = max(directions.shape[1], 1) / all_of_them.shape[1]
+
+    def solve(task: Task) -> tuple[Nodes, int]:
+        run = Run(
+            loss=setting.loss_of(task),
+            horizon=jnp.asarray(piece.horizon * float(task.context_length) ** 2),
+            start=jnp.zeros(len(COORDINATES)) if piece.start is None else jnp.asarray(piece.start),
+            directions=jnp.asarray(padded),
+            levels=piece.levels,
+        )
+        steps = min(setting.horizon * task.context_length**2 + 1024, _EXPLICIT_STEPS + 1)
+        if setting.closed or steps > _EXPLICIT_STEPS:
+            return collocate(run, jnp.asarray(_TIGHTER["collocation"] * setting.accuracy), _IMPLICIT_STEPS), STAGES
+        from induction_dynamics.dynamics import explicit
+
+        kind = "sampled" if is_sampled(task, setting.model) else "explicit"
+        tolerance = _TIGHTER[kind] * setting.accuracy * math.sqrt(moving)
+        return explicit.march(run, jnp.asarray(tolerance), power_of_two(int(steps))), explicit.DEGREE
+
+    return solve_each(solve, tasks, (lambda task: number_of_places(task, setting.model)) if setting.closed else None)
 
 
 def _directions(loss: ReducedLoss, rotation: float, names: Collection[str]) -> Float[np.ndarray, "19 moving"]:
@@ -337,6 +338,3 @@ def _check(
     kinds = {(task.inputs, task.query, task.rotation, task.copies) for task in tasks}
     if len(kinds) != 1:
         raise ArgumentError("tasks", kinds, "alike in inputs, query, rotation and copies")
-    if not has_closed_form(tasks[0], model) and len({task.context_length for task in tasks}) > 1:
-        allowed = "of one length for isotropic inputs, another rotation, or several copies of all nineteen"
-        raise ArgumentError("tasks", "several lengths", allowed)

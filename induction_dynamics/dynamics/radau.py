@@ -1,4 +1,4 @@
-r"""Gradient flows that are stiff: Radau IIA collocation with the exact Jacobian, many runs side by side.
+r"""Gradient flows that are stiff: Radau IIA collocation with the exact Jacobian.
 
 A step of length h replaces the flow dy/dt = f(y) by the polynomial of degree s that starts at y and satisfies the
 equation at the s Radau points c_i (c_s = 1). With Z_i its value at c_i less y and A the collocation matrix,
@@ -15,7 +15,7 @@ a thousand million pairs falls within one unit of flow time after 10^17 of them.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +92,7 @@ _TABLEAU = _tableau(STAGES)
 
 
 class Steps(NamedTuple):
-    """The accepted steps of a batch of runs; what lies beyond `taken` has no meaning.
+    """The accepted steps of a run; what lies beyond `taken` has no meaning.
 
     Args:
         start: time at which each step begins, from 0.
@@ -103,25 +103,25 @@ class Steps(NamedTuple):
         failed: whether it ended before its horizon without having arrived.
     """
 
-    start: Float[Array, "run step"]
-    length: Float[Array, "run step"]
-    values: Float[Array, "run step stage y"]
-    taken: Int[Array, " run"]
-    stopped: Bool[Array, " run"]
-    failed: Bool[Array, " run"]
+    start: Float[Array, " step"]
+    length: Float[Array, " step"]
+    values: Float[Array, "step stage y"]
+    taken: Int[Array, ""]
+    stopped: Bool[Array, ""]
+    failed: Bool[Array, ""]
 
 
 class _State(NamedTuple):
-    """Of all runs, between two attempts of a step."""
+    """Between two attempts of a step."""
 
-    y: Float[Array, "run y"]
-    time: Float[Array, " run"]
-    length: Float[Array, " run"]
-    stages: Float[Array, "run stage y"]
-    last_length: Float[Array, " run"]
-    first_loss: Float[Array, " run"]
-    attempts: Int[Array, " run"]
-    active: Bool[Array, " run"]
+    y: Float[Array, " y"]
+    time: Float[Array, ""]
+    length: Float[Array, ""]
+    stages: Float[Array, "stage y"]
+    last_length: Float[Array, ""]
+    first_loss: Float[Array, ""]
+    attempts: Int[Array, ""]
+    active: Bool[Array, ""]
     steps: Steps
 
 
@@ -143,45 +143,42 @@ class _Newton(NamedTuple):
     iterations: Int[Array, ""]
 
 
-Flow = Callable[[Any, Float[Array, " y"]], tuple[Float[Array, " y"], Float[Array, ""]]]
-"""dy/dt and the loss, of the parameters of a run and y."""
+Flow = Callable[[Float[Array, " y"]], tuple[Float[Array, " y"], Float[Array, ""]]]
+"""dy/dt and the loss at y."""
 
 
 def integrate(
     flow: Flow,
     arrived: Callable[[Float[Array, " y"], Float[Array, ""]], Bool[Array, ""]],
-    runs: Any,
-    start: Float[Array, "run y"],
-    horizons: Float[Array, " run"],
+    start: Float[Array, " y"],
+    horizon: Float[Array, ""],
     rtol: Float[Array, ""],
     max_steps: int,
 ) -> Steps:
-    """Integrate dy/dt = f(y) from t = 0, each run up to its horizon or the step in which it arrives.
+    """Integrate dy/dt = f(y) from t = 0 up to the horizon, or the step in which the run arrives.
 
     Args:
-        flow: f and the loss, of the parameters of a run and y.
-        arrived: of y and the loss as a fraction of its first value, whether a run may end; looked at after each step.
-        runs: the parameters, a pytree whose leaves have a leading axis of runs.
+        flow: f and the loss.
+        arrived: of y and the loss as a fraction of its first value, whether the run may end; looked at after each step.
         start: y at t = 0.
-        horizons: t at which each run ends.
+        horizon: t at which the run ends.
         rtol: tolerance of a step's polynomial relative to y; the absolute one is a hundredth of it.
-        max_steps: most steps of a run.
+        max_steps: most steps of the run.
     """
-    count, size = start.shape
-    zeros, whole, no = jnp.zeros(count), jnp.zeros(count, int), jnp.zeros(count, bool)
+    zero, whole, no = jnp.zeros_like(horizon), jnp.zeros((), int), jnp.zeros((), bool)
     begun = _State(
         y=start,
-        time=zeros,
-        length=jnp.minimum(jnp.full(count, _FIRST), horizons),
-        stages=jnp.zeros((count, STAGES, size)),
-        last_length=zeros,
-        first_loss=zeros,
+        time=zero,
+        length=jnp.minimum(_FIRST, horizon),
+        stages=jnp.zeros((STAGES, len(start))),
+        last_length=zero,
+        first_loss=zero,
         attempts=whole,
         active=~no,
         steps=Steps(
-            start=jnp.zeros((count, max_steps)),
-            length=jnp.zeros((count, max_steps)),
-            values=jnp.zeros((count, max_steps, STAGES, size)),
+            start=jnp.zeros(max_steps),
+            length=jnp.zeros(max_steps),
+            values=jnp.zeros((max_steps, STAGES, len(start))),
             taken=whole,
             stopped=no,
             failed=no,
@@ -189,54 +186,52 @@ def integrate(
     )
 
     def go_on(state: _State) -> _State:
-        tried = jax.vmap(lambda *of_run: _attempt(flow, rtol, *of_run))(
-            runs, state.y, state.length, state.stages, state.last_length
-        )
+        tried = _attempt(flow, rtol, state.y, state.length, state.stages, state.last_length)
         first_loss = jnp.where(state.attempts > 0, state.first_loss, tried.loss)
-        there = jax.vmap(arrived)(state.y, tried.loss / first_loss)
-        return _advance(state._replace(first_loss=first_loss), tried, there, horizons)
+        there = arrived(state.y, tried.loss / first_loss)
+        return _advance(state._replace(first_loss=first_loss), tried, there, horizon)
 
-    return jax.lax.while_loop(lambda state: jnp.any(state.active), go_on, begun).steps
+    return jax.lax.while_loop(lambda state: state.active, go_on, begun).steps
 
 
-def _advance(state: _State, tried: _Attempt, there: Bool[Array, " run"], horizons: Float[Array, " run"]) -> _State:
-    """Take or refuse the steps tried, write them down, and choose the lengths of the next.
+def _advance(state: _State, tried: _Attempt, there: Bool[Array, ""], horizon: Float[Array, ""]) -> _State:
+    """Take or refuse the step tried, write it down, and choose the length of the next.
 
     Whether a run has arrived or reached its horizon is known of the step's start, with its loss.
     """
-    steps, max_steps = state.steps, state.steps.length.shape[1]
-    stopped = state.active & there
-    over = stopped | (state.time >= horizons)
-    active = state.active & ~over
-    taken = active & tried.solved & (tried.error <= 1)
-    # What is written for a step refused is written over by the next.
-    place = (jnp.arange(len(taken)), steps.taken)
-    values = state.y[:, None] + jnp.einsum("ij,rjy->riy", _TABLEAU.evenly, tried.stages)
-    last = state.length >= horizons - state.time
-    time = jnp.where(taken, jnp.where(last, horizons, state.time + state.length), state.time)
+    steps, max_steps = state.steps, len(state.steps.length)
+    over = there | (state.time >= horizon)
+    taken = ~over & tried.solved & (tried.error <= 1)
+    values = state.y[None] + _TABLEAU.evenly @ tried.stages
+    last = state.length >= horizon - state.time
+    time = jnp.where(taken, jnp.where(last, horizon, state.time + state.length), state.time)
     growth = _SAFETY * jnp.maximum(tried.error, 1e-12) ** (-1 / (STAGES + 1))
     growth = jnp.where(tried.solved, jnp.clip(growth, _SMALLEST, _LARGEST), _SMALLEST)
-    length = jnp.where(active, jnp.minimum(state.length * growth, horizons - time), state.length)
-    count = steps.taken + taken.astype(int)
-    attempts = state.attempts + active.astype(int)
+    length = jnp.minimum(state.length * growth, horizon - time)
+    count, attempts = steps.taken + taken.astype(int), state.attempts + 1
     spent = (count >= max_steps) | (attempts >= _ATTEMPTS * max_steps) | ~(length > 0)
-    exhausted = active & (time < horizons) & (spent | ~jnp.isfinite(tried.loss))
+    exhausted = ~over & (time < horizon) & (spent | ~jnp.isfinite(tried.loss))
+
+    def written(all_steps: Array, one: Array) -> Array:
+        # What is written for a step refused is written over by the next; after the last of all nothing is.
+        return all_steps.at[steps.taken].set(one, mode="drop")
+
     return _State(
-        y=jnp.where(taken[:, None], state.y + tried.stages[:, -1], state.y),
+        y=jnp.where(taken, state.y + tried.stages[-1], state.y),
         time=time,
         length=length,
-        stages=jnp.where(taken[:, None, None], tried.stages, state.stages),
+        stages=jnp.where(taken, tried.stages, state.stages),
         last_length=jnp.where(taken, state.length, state.last_length),
         first_loss=state.first_loss,
         attempts=attempts,
-        active=active & ~exhausted,
+        active=~(over | exhausted),
         steps=Steps(
-            start=steps.start.at[place].set(state.time, mode="drop"),
-            length=steps.length.at[place].set(state.length, mode="drop"),
-            values=steps.values.at[place].set(values, mode="drop"),
+            start=written(steps.start, state.time),
+            length=written(steps.length, state.length),
+            values=written(steps.values, values),
             taken=count,
-            stopped=steps.stopped | stopped,
-            failed=steps.failed | exhausted,
+            stopped=there,
+            failed=exhausted,
         ),
     )
 
@@ -244,16 +239,15 @@ def _advance(state: _State, tried: _Attempt, there: Bool[Array, " run"], horizon
 def _attempt(
     flow: Flow,
     rtol: Float[Array, ""],
-    run: Any,
     y: Float[Array, " y"],
     length: Float[Array, ""],
     last_stages: Float[Array, "stage y"],
     last_length: Float[Array, ""],
 ) -> _Attempt:
-    """One step of one run."""
+    """One step, if it is good enough."""
 
     def derivative(direction: Float[Array, " y"]) -> tuple[Float[Array, " y"], Float[Array, " y"], Float[Array, ""]]:
-        return jax.jvp(lambda at: flow(run, at), (y,), (direction,), has_aux=True)
+        return jax.jvp(flow, (y,), (direction,), has_aux=True)
 
     identity = jnp.eye(len(y))
     here, jacobian, loss = jax.vmap(derivative, out_axes=(None, 1, None))(identity)
@@ -265,7 +259,7 @@ def _attempt(
     scale = rtol * (_ABSOLUTE + jnp.abs(y))
 
     def iterate(state: _Newton) -> _Newton:
-        velocities = jax.vmap(lambda at: flow(run, at)[0])(y[None] + state.stages)
+        velocities = jax.vmap(lambda at: flow(at)[0])(y[None] + state.stages)
         residual = length * (_TABLEAU.matrix @ velocities) - state.stages
         change = (back @ jax.vmap(lu_solve)(factors, into @ residual.astype(complex))).real
         size = jnp.max(jnp.abs(change) / scale[None])

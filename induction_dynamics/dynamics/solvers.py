@@ -1,11 +1,11 @@
-"""The three ways in which a gradient flow is solved, and the trajectories that they leave."""
+"""How stiff gradient flows in closed form are solved, and the trajectories that solutions leave."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -19,14 +19,12 @@ from induction_dynamics.dynamics.trajectory import Trajectory
 from induction_dynamics.pseudo_parameters import CIRCUIT, COORDINATES
 from induction_dynamics.reduced.loss import ReducedLoss
 from induction_dynamics.task import Task
-
-EXPLICIT_DEGREE = 4
-"""Degree of the polynomial kept of an explicit step, that of its solver's interpolant."""
+from induction_dynamics.traced import traced_once
 
 _T = TypeVar("_T")
+_Part = TypeVar("_Part")
 _CIRCUIT_STEPS = (80, 512)  # tried first, and by the runs that these were not enough for
 _BLOCK = 256  # runs of the circuit side by side: more do not fit into a processor's cache
-_FIRST_STEP = 1e-14  # of an explicit run, as a fraction of it; it grows at once
 
 
 class Levels(NamedTuple):
@@ -37,14 +35,14 @@ class Levels(NamedTuple):
 
 
 class Run(eqx.Module):
-    """What a batch of runs solves, theta = start + directions y: the loss and the horizon of each have a leading axis.
+    """What a run solves, theta = start + directions y.
 
     Args:
         directions: B with B B^T = G^-1 on the coordinates that move, so that dy/dt = -B^T d loss/d theta.
     """
 
     loss: ReducedLoss
-    horizon: Float[Array, " run"]
+    horizon: Float[Array, ""]
     start: Float[Array, "19"]
     directions: Float[Array, "19 moving"]
     levels: Levels
@@ -54,11 +52,9 @@ class Run(eqx.Module):
         start = self.start if moved.ndim == 1 else jnp.broadcast_to(self.start, (*moved.shape[:-1], len(self.start)))
         return start + moved @ self.directions.T
 
-    def flow(
-        self, loss: ReducedLoss, moved: Float[Array, " moving"]
-    ) -> tuple[Float[Array, " moving"], Float[Array, ""]]:
+    def flow(self, moved: Float[Array, " moving"]) -> tuple[Float[Array, " moving"], Float[Array, ""]]:
         """dy/dt and the loss."""
-        value, gradient = jax.value_and_grad(loss)(self.coordinates(moved))
+        value, gradient = jax.value_and_grad(self.loss)(self.coordinates(moved))
         return -(self.directions.T @ gradient), value
 
     def arrived(self, moved: Float[Array, " moving"], fraction: Float[Array, ""]) -> Bool[Array, ""]:
@@ -67,71 +63,49 @@ class Run(eqx.Module):
 
 
 class Nodes(NamedTuple):
-    """The solution of a batch of runs: `steps` accepted steps, each as the even nodes of its polynomial.
+    """The solution of a run: `steps` accepted steps, each as the even nodes of its polynomial.
 
-    Their number is the polynomial's degree: `collocation.STAGES`, or `EXPLICIT_DEGREE`.
+    Their number is the polynomial's degree: `collocation.STAGES`, or `explicit.DEGREE`. What lies beyond the last step
+    has no meaning.
     """
 
-    time: Float[Array, "run nodes"]
-    coordinates: Float[Array, "run nodes 19"]
-    steps: Int[Array, " run"]
-    stopped: Bool[Array, " run"]
-    failed: Bool[Array, " run"]
+    time: Float[Array, " node"]
+    coordinates: Float[Array, "node 19"]
+    loss: Float[Array, " node"]
+    steps: Int[Array, ""]
+    stopped: Bool[Array, ""]
+    failed: Bool[Array, ""]
 
 
-@eqx.filter_jit
+@traced_once(Nodes)
 def collocate(run: Run, rtol: Float[Array, ""], max_steps: int) -> Nodes:
-    """Solve by Radau collocation, all runs side by side."""
-    start = jnp.zeros((len(run.horizon), run.directions.shape[1]))
-    steps = radau.integrate(
-        jax.jit(lambda loss, moved: run.flow(loss, moved)), run.arrived, run.loss, start, run.horizon, rtol, max_steps
-    )
+    """Solve by Radau collocation."""
+    start = jnp.zeros(run.directions.shape[1])
+    flow = jax.jit(lambda moved: run.flow(moved))  # traced once; a method of a module has no hash for that
+    steps = radau.integrate(flow, run.arrived, start, run.horizon, rtol, max_steps)
     fractions = jnp.arange(1, STAGES + 1) / STAGES
-    times = steps.start[..., None] + steps.length[..., None] * fractions[None, None]
-    flat = (len(start), -1)
-    time = jnp.append(jnp.zeros_like(run.horizon)[:, None], times.reshape(flat), axis=1)
-    moved = jnp.append(start[:, None], steps.values.reshape(*flat, start.shape[1]), axis=1)
-    return Nodes(time, run.coordinates(moved), steps.taken, steps.stopped, steps.failed)
+    times = steps.start[:, None] + steps.length[:, None] * fractions[None]
+    time = jnp.append(jnp.zeros_like(times[:1, 0]), times.reshape(-1))
+    moved = jnp.append(start[None], steps.values.reshape(-1, len(start)), axis=0)
+    loss = losses_at(lambda at: flow(at)[1], moved, STAGES * steps.taken + 1)
+    return Nodes(time, run.coordinates(moved), loss, steps.taken, steps.stopped, steps.failed)
 
 
-@eqx.filter_jit
-def march(run: Run, rtol: Float[Array, ""], max_steps: int) -> Nodes:
-    """Solve by an explicit method up to each run's horizon in s = t/horizon, all runs side by side.
+def losses_at(
+    loss: Callable[[Float[Array, " moving"]], Float[Array, ""]],
+    moved: Float[Array, "node moving"],
+    count: Int[Array, ""],
+) -> Float[Array, " node"]:
+    """The loss at the first nodes, and zeros.
 
-    The ends of the interval and the first step are constants: were they arguments, diffrax would check them on the
-    host, and such a program neither enters the compilation cache nor lowers for another platform.
+    Args:
+        loss: of y.
+        moved: y at the nodes.
+        count: at how many of them.
     """
-
-    def one(loss: ReducedLoss, horizon: Float[Array, ""]):
-        first_loss = loss(run.start)
-        solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(lambda s, moved, args: horizon * run.flow(loss, moved)[0]),
-            diffrax.Tsit5(),
-            t0=0.0,
-            t1=1.0,
-            dt0=_FIRST_STEP,
-            y0=jnp.zeros(run.directions.shape[1]),
-            saveat=diffrax.SaveAt(t0=True, steps=True, dense=True),
-            stepsize_controller=diffrax.PIDController(rtol=rtol, atol=rtol / 100),
-            event=diffrax.Event(
-                lambda s, moved, args, **kwargs: run.arrived(moved, loss(run.coordinates(moved)) / first_loss)
-            ),
-            max_steps=max_steps,
-            throw=False,
-        )
-        assert isinstance(solution.ts, jax.Array)
-        # Beyond the steps taken the buffer holds inf; the nodes there repeat the start, and are cut off later.
-        begin = jnp.where(jnp.isfinite(solution.ts), solution.ts, jnp.zeros_like(solution.ts))
-        end = jnp.append(solution.ts[1:], jnp.inf)
-        length = jnp.where(jnp.isfinite(end), end - begin, jnp.zeros_like(begin))
-        fractions = jnp.arange(EXPLICIT_DEGREE) / EXPLICIT_DEGREE
-        times = (begin[:, None] + fractions[None, :] * length[:, None]).reshape(-1)
-        coordinates = run.coordinates(jax.vmap(solution.evaluate)(times))
-        stopped = solution.result == diffrax.RESULTS.event_occurred
-        failed = (solution.result != diffrax.RESULTS.successful) & ~stopped
-        return Nodes(times * horizon, coordinates, solution.stats["num_accepted_steps"], stopped, failed)
-
-    return jax.vmap(one)(run.loss, run.horizon)
+    return jax.lax.fori_loop(
+        0, count, lambda node, losses: losses.at[node].set(loss(moved[node])), jnp.zeros(len(moved))
+    )
 
 
 def follow(tasks: Sequence[Task], horizon: float, levels: Levels, accuracy: float) -> list[Trajectory]:
@@ -152,7 +126,7 @@ def follow(tasks: Sequence[Task], horizon: float, levels: Levels, accuracy: floa
             batch = lengths[np.resize(block, _BLOCK)]
             return circuit_flow.solve_circuit_last(batch, horizon * batch**2, asked, accuracy, most)
 
-        for block, nodes in zip(blocks, _side_by_side(solve, blocks), strict=True):
+        for block, nodes in zip(blocks, _in_threads(solve, blocks, lambda block: _BLOCK), strict=True):
             time, *values, loss, steps, stopped, failed = map(np.asarray, nodes)
             for place, run in enumerate(block.tolist()):
                 records = slice(STAGES * int(steps[place]) + 1)
@@ -171,50 +145,70 @@ def follow(tasks: Sequence[Task], horizon: float, levels: Levels, accuracy: floa
     return [runs[run] for run in range(len(tasks))]
 
 
-def _side_by_side(solve: Callable[[np.ndarray], _T], blocks: Sequence[np.ndarray]) -> Iterator[_T]:
-    """Results in order, computed in threads while the earlier ones are made use of; the first one compiles alone."""
-    if len(blocks) == 1:
-        yield solve(blocks[0])
+def _in_threads(solve: Callable[[_Part], _T], parts: Sequence[_Part], size: Callable[[_Part], int]) -> Iterator[_T]:
+    """Results in order, computed in threads while the earlier ones are made use of; the first of each size alone.
+
+    That one compiles the program of its size.
+    """
+    if len(parts) == 1:
+        yield solve(parts[0])
         return
-    with ThreadPoolExecutor(min(len(blocks), os.cpu_count() or 1)) as threads:
-        first = solve(blocks[0])
-        later = [threads.submit(solve, block) for block in blocks[1:]]
-        yield first
-        yield from (each.result() for each in later)
+    (device,) = jnp.zeros(()).devices()
+    elsewhere = device != jax.devices()[0]
+
+    def as_here(part: _Part) -> _T:
+        # What a `with` has settled holds for its own thread alone.
+        with jax.enable_x64(True), jax.default_device(device) if elsewhere else contextlib.nullcontext():
+            return solve(part)
+
+    first_places = {size(part): place for place, part in reversed(list(enumerate(parts)))}.values()
+    with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as threads:
+        first = {place: solve(parts[place]) for place in sorted(first_places)}
+        later = {place: threads.submit(as_here, part) for place, part in enumerate(parts) if place not in first}
+        try:
+            for place in range(len(parts)):
+                yield first[place] if place in first else later[place].result()
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
-@eqx.filter_jit
-def _losses_at(losses: ReducedLoss, coordinates: Float[Array, "run nodes 19"]) -> Float[Array, "run nodes"]:
-    return jax.lax.map(
-        lambda at_node: jax.vmap(lambda loss, theta: loss(theta))(losses, at_node), jnp.swapaxes(coordinates, 0, 1)
-    ).T
+def solve_each(
+    solve: Callable[[Task], tuple[Nodes, int]], tasks: Sequence[Task], size: Callable[[Task], int] | None
+) -> list[Trajectory]:
+    """The runs of several tasks.
+
+    Args:
+        solve: solves a task's run; also the degree of its polynomials.
+        tasks: the tasks.
+        size: of a task's arrays, for runs that are so small that as many go at once as there are cores; None for
+            those that go one after another.
+    """
+
+    def run(task: Task) -> Trajectory:
+        return _trajectory(*solve(task))
+
+    return [run(task) for task in tasks] if size is None else list(_in_threads(run, tasks, size))
 
 
-def trajectories(losses: ReducedLoss, nodes: Nodes, degree: int) -> list[Trajectory]:
-    """The runs of a batch, each cut after its last step, or before what is not finite."""
-    counts = np.asarray(nodes.steps)
-    kept = min(power_of_two(degree * int(counts.max()) + 1), nodes.time.shape[1])
-    values = np.asarray(_losses_at(losses, nodes.coordinates[:, :kept]))
-    times, coordinates = np.asarray(nodes.time[:, :kept]), np.asarray(nodes.coordinates[:, :kept])
-    runs = []
-    for run, count in enumerate(counts):
-        length = degree * int(count) + 1
-        finite = np.isfinite(values[run, :length]) & np.isfinite(coordinates[run, :length]).all(axis=1)
-        outcome = _outcome(nodes.stopped[run], nodes.failed[run])
-        if not finite.all():
-            outcome = "nonfinite"
-            length = (max(int(np.argmin(finite)), 1) - 1) // degree * degree + 1
-        runs.append(
-            Trajectory(
-                time=times[run, :length],
-                coordinates=coordinates[run, :length],
-                loss=values[run, :length],
-                off_subspace=np.zeros(length),
-                outcome=outcome,
-                degree=degree,
-            )
-        )
-    return runs
+def _trajectory(nodes: Nodes, degree: int) -> Trajectory:
+    """A run, cut after its last step, or before what is not finite."""
+    length = degree * int(nodes.steps) + 1
+    # Copies: a view would keep all that the solver had room for.
+    time, coordinates, loss = (np.array(np.asarray(each)[:length]) for each in nodes[:3])
+    finite = np.isfinite(loss) & np.isfinite(coordinates).all(axis=1)
+    outcome = _outcome(nodes.stopped, nodes.failed)
+    if not finite.all():
+        outcome = "nonfinite"
+        length = (max(int(np.argmin(finite)), 1) - 1) // degree * degree + 1
+    return Trajectory(
+        time=time[:length],
+        coordinates=coordinates[:length],
+        loss=loss[:length],
+        off_subspace=np.zeros(length),
+        outcome=outcome,
+        degree=degree,
+    )
 
 
 def _outcome(stopped: bool | np.bool_ | Array, failed: bool | np.bool_ | Array) -> str:

@@ -41,7 +41,7 @@ class ReducedLoss(Protocol):
 
 
 def has_closed_form(task: Task, model: str) -> bool:
-    """Whether the model's loss on this task is a closed form, on a mesh that lets tasks of several N go side by side.
+    """Whether the model's loss on this task is a closed form, in arrays of few shapes whatever N is.
 
     Args:
         task: which task.
@@ -63,7 +63,7 @@ def is_sampled(task: Task, model: str) -> bool:
 
 
 def number_of_places(task: Task, model: str) -> int:
-    """Number of places that a closed form is evaluated at: tasks that are alike in it go side by side.
+    """Number of places that a closed form is evaluated at: tasks that are alike in it share a compiled program.
 
     Args:
         task: which task.

@@ -21,8 +21,8 @@ HEAD = 256
 PANELS, NODES = 16, 16
 """Gauss panels between the head and N, evenly spaced in log k, and the nodes of each."""
 
-EXACT = (16, 64)
-"""Numbers of places of exact meshes that flows are solved on."""
+EXACT = 64
+"""Number of places of the exact mesh that flows are solved on."""
 
 
 def _operators() -> tuple[np.ndarray, ...]:
@@ -117,22 +117,22 @@ def _on_both_sides(values: Float[Array, "field place"]) -> tuple[Float[Array, "f
 
 
 def mesh_of(context_length: int) -> Mesh:
-    """The mesh that a flow at N is solved on: exact in few shapes, and beyond the last of them logarithmic.
+    """The mesh that a flow at N is solved on: exact up to `EXACT` pairs, and beyond logarithmic; of one shape each.
 
     Args:
         context_length: N.
     """
     places = places_of(context_length)
-    return logarithmic_mesh(context_length) if places > EXACT[-1] else exact_mesh(context_length, places)
+    return logarithmic_mesh(context_length) if places > EXACT else exact_mesh(context_length, places)
 
 
 def places_of(context_length: int) -> int:
-    """Number of places of `mesh_of`: flows of equal numbers go side by side and share a compiled program.
+    """Number of places of `mesh_of`: flows of equal numbers share a compiled program.
 
     Args:
         context_length: N.
     """
-    return next((places for places in EXACT if places >= context_length), HEAD + PANELS * NODES)
+    return EXACT if context_length <= EXACT else HEAD + PANELS * NODES
 
 
 def exact_mesh(context_length: int, padded_length: int | None = None) -> Mesh:

@@ -170,7 +170,7 @@ def run_sweep(
 
 
 class Batch(NamedTuple):
-    """What is computed at once: points side by side, what is asked of them, and how many records of each are kept."""
+    """What is computed at once: points together, what is asked of them, and how many records of each are kept."""
 
     points: tuple[Point, ...]
     targets: tuple[Target, ...]
@@ -192,7 +192,7 @@ def compute(batch: Batch, tell: Callable[[str], None] | None = None) -> Finished
     """Run a batch; what a worker does.
 
     Args:
-        batch: of points that go side by side.
+        batch: of points that go together.
         tell: see `run_batch`.
     """
     started, begun = _now(), time.perf_counter()

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from induction_dynamics.dynamics.emergence import DEFAULT_MEASURES, crossing_targets, crossings_of_all
 from induction_dynamics.dynamics.flow import solve_flows
 from induction_dynamics.dynamics.trajectory import Trajectory
-from induction_dynamics.reduced.loss import has_closed_form, number_of_places
-from induction_dynamics.reduced.mesh import EXACT
+from induction_dynamics.reduced.loss import has_closed_form
 from induction_dynamics.scaling.points import Point, Row
 from induction_dynamics.training.pace import Pace
 from induction_dynamics.training.train import run_training
@@ -16,6 +15,10 @@ Progress = Callable[[int, int, str], None]
 
 Train = Callable[..., list[Trajectory]]
 """Makes the runs of a training for some seeds: `training.train.run_training`, or something of the same arguments."""
+
+
+_FOLLOWED = 2048  # points of a batch for the circuit's own solver
+_CLOSED = 4  # and of others in closed form: what a ledger may lose, and a worker waits for
 
 
 def sweep(
@@ -71,7 +74,7 @@ def sweep(
 def run_points(
     points: Sequence[Point], stop: Sequence[tuple[str, float]] = (), on_progress: Progress | None = None
 ) -> Iterator[tuple[int, Trajectory]]:
-    """Run all points, those of like size side by side, and yield each one's place and trajectory as it is done.
+    """Run all points, several at once, and yield each one's place and trajectory as it is done.
 
     Args:
         points: what to run.
@@ -109,10 +112,9 @@ def run_batch(
     tell: Callable[[str], None] | None = None,
     train_with: "Train | None" = None,
 ) -> list[Trajectory]:
-    """The runs of one batch, side by side.
+    """The runs of one batch.
 
-    The arrays have the same shapes however many points there are, so that the digits of a point's run do not depend on
-    its companions.
+    The digits of a point's run do not depend on its companions.
 
     Args:
         points: as put together by `batches`.
@@ -138,12 +140,9 @@ def _train(
 
 def _solve(points: Sequence[Point], stop: Sequence[tuple[str, float]]) -> list[Trajectory]:
     first = points[0]
-    # The circuit's own solver fills up its batches by itself.
-    missing = 0 if _followed(first) else _width(first) - len(points)
-    tasks = [point.task for point in points] + [points[-1].task] * missing
     assert first.horizon is not None
     return solve_flows(
-        tasks,
+        [point.task for point in points],
         first.model,
         horizon=first.horizon,
         start=dict(first.start.coordinates) if first.start else None,
@@ -153,11 +152,11 @@ def _solve(points: Sequence[Point], stop: Sequence[tuple[str, float]]) -> list[T
         seed=first.seed or 0,
         accuracy=first.accuracy,
         hold=first.hold or (),
-    )[: len(points)]
+    )
 
 
 def batches(points: Sequence[Point]) -> Iterator[list[int]]:
-    """Places of points to be computed side by side: alike but for N, and of like N.
+    """Places of points to be computed together: alike but for N, in its order.
 
     Args:
         points: in any order.
@@ -167,26 +166,17 @@ def batches(points: Sequence[Point]) -> Iterator[list[int]]:
         groups.setdefault(_companions(place, point), []).append(place)
     for places in groups.values():
         places.sort(key=lambda place: points[place].task.context_length)
-        width = _width(points[places[-1]])
+        width = _FOLLOWED if _followed(points[places[0]]) else _CLOSED
         yield from (places[first : first + width] for first in range(0, len(places), width))
 
 
 def _companions(place: int, point: Point) -> object:
+    """What points of one batch have in common; a place is its own alone."""
     task = point.task
-    if point.model == "full" or not has_closed_form(task, point.model):
+    if point.model == "full" or not has_closed_form(task, point.model) or any(hold.since for hold in point.hold or ()):
         return place
-    alike = (
-        point.model,
-        task.inputs,
-        task.query,
-        task.rotation,
-        task.copies,
-        point.horizon,
-        point.accuracy,
-        point.start,
-        point.hold,
-    )
-    return *alike, _followed(point), number_of_places(task, point.model)
+    alike = (task.inputs, task.query, task.rotation, task.copies, point.horizon, point.accuracy)
+    return point.model, *alike, point.start, point.hold, _followed(point)
 
 
 def _followed(point: Point) -> bool:
@@ -194,23 +184,6 @@ def _followed(point: Point) -> bool:
     task = point.task
     closed = point.model == "circuit" and has_closed_form(task, point.model) and not (point.start or point.hold)
     return closed and task.query == "last" and task.context_length > 1 and task.copies == 1
-
-
-def _width(point: Point) -> int:
-    """How many points side by side.
-
-    On a logarithmic mesh, and of Gram matrices, one alone keeps the machine busy, and none waits for the slowest.
-    """
-    if _followed(point):
-        return 2048
-    if any(hold.since for hold in point.hold or ()):
-        return 1
-    exact = (
-        has_closed_form(point.task, point.model)
-        and point.task.copies == 1
-        and number_of_places(point.task, point.model) <= max(EXACT)
-    )
-    return 4 if exact else 1
 
 
 def describe_batch(points: Sequence[Point]) -> str:

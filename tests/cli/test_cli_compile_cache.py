@@ -130,11 +130,14 @@ def test_the_second_process_of_the_real_thing_compiles_nothing(tmp_path):
     first = answered(start(command, tmp_path))
     kept = files(tmp_path)
     folder = str(Path("home", ".cache", "induction-dynamics", "jax"))
-    assert kept and all(name.startswith(folder) and name.endswith("-cache") for name in kept)
+    assert kept and all(name.startswith(folder) for name in kept)
+    compiled = [name for name in kept if name.endswith("-cache")]
+    # of three coordinates and nineteen, nothing else is traced for as long as this
+    assert [Path(name).name.split("-")[0] for name in kept.keys() - compiled] == ["collocate"]
     process = start(command, tmp_path, JAX_LOG_COMPILES="1", JAX_EXPLAIN_CACHE_MISSES="1")
     out, err = process.communicate(timeout=300)
     assert (process.returncode, out) == (0, first)
-    assert err.count("Persistent compilation cache hit") >= len(kept)
+    assert err.count("Persistent compilation cache hit") >= len(compiled)
     assert "PERSISTENT COMPILATION CACHE MISS" not in err
     assert files(tmp_path) == kept
 

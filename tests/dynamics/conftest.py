@@ -7,18 +7,17 @@ from collections.abc import Callable
 import pytest
 
 from induction_dynamics.dynamics.emergence import emergence_times
-from induction_dynamics.dynamics.flow import solve_flow, solve_flows
+from induction_dynamics.dynamics.flow import solve_flow
 from induction_dynamics.dynamics.trajectory import Trajectory
 from induction_dynamics.task import Task
 
 STOP = tuple((measure, 0.5) for measure in ("alpha_3", "beta_2", "gamma_3", "loss"))
 
-# Lengths solved side by side. One compilation serves all batches of as many runs on as many places.
-TOGETHER = {
-    ("circuit", "last"): ((1,), (2, 4, 8, 16, 32, 64, 256, 1000, 4096, 16384, 100_000, 10**9)),
-    ("circuit", "uniform"): ((4,), (64,), (1024,)),
-    ("subspace", "last"): ((1,), (2,), (4,), (16,), (64,), (10**6,), (10**9,)),
-    ("subspace", "uniform"): ((1,), (4,), (32,), (64,), (10**6,), (10**9,)),
+LENGTHS = {
+    ("circuit", "last"): (1, 2, 4, 8, 16, 32, 64, 256, 1000, 4096, 16384, 100_000, 10**9),
+    ("circuit", "uniform"): (4, 64, 1024),
+    ("subspace", "last"): (1, 2, 4, 16, 64, 10**6, 10**9),
+    ("subspace", "uniform"): (1, 4, 32, 64, 10**6, 10**9),
 }
 
 
@@ -46,10 +45,9 @@ def run_of() -> Callable[[str, str, int], Run]:
 
     def run(model: str, query: str, length: int) -> Run:
         if (model, query, length) not in solved:
-            together = next(lengths for lengths in TOGETHER[model, query] if length in lengths)
-            tasks = [Task(each, query=query) for each in together]
-            for task, trajectory in zip(tasks, solve_flows(tasks, model, stop=STOP), strict=True):
-                solved[model, query, task.context_length] = Run(task, trajectory)
+            assert length in LENGTHS[model, query]
+            task = Task(length, query=query)
+            solved[model, query, length] = Run(task, solve_flow(task, model, stop=STOP))
         return solved[model, query, length]
 
     return run

@@ -12,8 +12,7 @@ from scipy import integrate as scipy_integrate
 
 from induction_dynamics.dynamics import flow
 from induction_dynamics.dynamics.emergence import emergence_times
-from induction_dynamics.dynamics.flow import solve_flow, solve_flows
-from induction_dynamics.errors import ArgumentError
+from induction_dynamics.dynamics.flow import solve_flow
 from induction_dynamics.pseudo_parameters import COORDINATES, lift, metric, project
 from induction_dynamics.reduced.loss import reduced_loss
 from induction_dynamics.task import Task, sample_sequences
@@ -280,27 +279,6 @@ def test_alone_and_beside_others(length, run_of):
     alone = solve_flow(Task(length), "circuit", stop=STOP)
     np.testing.assert_allclose(times_of(alone), times_of(beside), rtol=1e-12)
     assert len(alone.time) == len(beside.time)
-
-
-@pytest.mark.parametrize(
-    "model, query, lengths",
-    [
-        ("circuit", "uniform", (4, 16)),
-        pytest.param("subspace", "last", (1, 4, 16), marks=pytest.mark.slow),
-    ],
-)
-def test_several_lengths_side_by_side(model, query, lengths, run_of):
-    together = solve_flows([Task(length, query=query) for length in lengths], model, stop=STOP)
-    for length, beside in zip(lengths, together, strict=True):
-        alone = solve_flow(Task(length, query=query), model, stop=STOP)
-        assert len(alone.time) == len(beside.time)
-        # products over a batch are summed in another order
-        np.testing.assert_allclose(times_of(beside), times_of(alone), rtol=1e-9)
-
-
-def test_tasks_of_several_sizes_are_refused():
-    with pytest.raises(ArgumentError, match="tasks must be alike in"):
-        solve_flows([Task(4), Task(17)], "subspace")
 
 
 def test_twelve_distinct_curves(run_of):

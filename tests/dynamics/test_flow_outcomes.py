@@ -220,14 +220,6 @@ def test_refuses_lengths_that_a_loss_cannot_do():
     [
         ([Task(4), Task(4, query="uniform")], "tasks must be alike in inputs, query, rotation and copies; got {"),
         ([Task(4), Task(4, rotation=60.0)], "tasks must be alike in inputs, query, rotation and copies; got {"),
-        (
-            [Task(4, rotation=60.0), Task(5, rotation=60.0)],
-            "tasks must be of one length for isotropic inputs, another rotation, or several copies of all nineteen;",
-        ),
-        (
-            [Task(2, inputs="isotropic"), Task(3, inputs="isotropic")],
-            "tasks must be of one length for isotropic inputs, another rotation, or several copies of all nineteen;",
-        ),
     ],
 )
 def test_refuses_tasks_that_are_not_alike(tasks, message):

@@ -18,7 +18,7 @@ STOP = [*((measure, twins.THRESHOLDS[-1]) for measure in twins.MEASURES[:3]), ("
 ACCURACY = 1e-9
 LOOSE = 1e-9  # of a live twin; the table's are finer
 
-# Lengths that share one compilation, solved side by side. By default the first of each, but for the last of the four.
+# Lengths that share one program, solved together. By default the first of each, but for the last of the four.
 TOGETHER = {
     ("circuit", "last"): ((2, 4, 10, 64, 1000, 100_000, 1_000_000),),
     ("circuit", "uniform"): ((1024, 10_000, 100_000, 1_000_000), (2, 4), (64,)),

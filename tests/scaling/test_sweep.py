@@ -161,12 +161,8 @@ def test_batches_hold_companions_only(batches):
     together = [(model, sorted({task.context_length for task in tasks})) for tasks, model, _ in batches]
     assert together == [
         ("circuit", [4, 4096, 10**9]),
-        ("circuit", [4]),
-        ("circuit", [64]),
-        ("circuit", [65]),
-        ("circuit", [200]),
-        ("subspace", [4, 16]),
-        ("subspace", [17]),
+        ("circuit", [4, 64, 65, 200]),
+        ("subspace", [4, 16, 17]),
         ("subspace", [4]),
         ("subspace", [5]),
         ("circuit", [4, 5]),
@@ -176,12 +172,8 @@ def test_batches_hold_companions_only(batches):
         ("full", [4]),
         ("full", [4]),
     ]
-    for tasks, model, _ in batches:
+    for tasks, *_ in batches:
         assert len({(task.inputs, task.query, task.rotation) for task in tasks}) == 1
-        if model != "full" and tasks[0].inputs == "orthonormal" and tasks[0].rotation == 90.0:
-            # of fixed widths; that of three coordinates with the query last is filled up by its own solver
-            width = 4 if max(task.context_length for task in tasks) <= 64 else 1
-            assert len(tasks) == width or (model, tasks[0].query) == ("circuit", "last")
     assert [(o["samples"], o["seed"]) for t, _, o in batches if t[0].inputs == "isotropic"] == [(7, 2), (7, 2)]
     assert [o["horizon"] for *_, o in batches].count(3.0) == 1
     assert [o["seed"] for _, model, o in batches if model == "full"] == [5, 6]
@@ -189,20 +181,15 @@ def test_batches_hold_companions_only(batches):
 
 def test_batches_are_no_wider_than_they_should_be(batches):
     sweep([circuit(n) for n in range(1, 2151)])
-    # a single pair is solved by another method, and four lanes of it
+    # a single pair is solved by another method
     assert [[task.context_length for task in tasks] for tasks, *_ in batches] == [
-        [1] * 4,
+        [1],
         list(range(2, 2050)),
         list(range(2050, 2151)),
     ]
     batches.clear()
     sweep([Point(Task(n, query="uniform"), "subspace") for n in (17, 18, 19, 20, 21, 65, 10**6)])
-    assert [[task.context_length for task in tasks] for tasks, *_ in batches] == [
-        [17, 18, 19, 20],
-        [21] * 4,
-        [65],
-        [10**6],
-    ]
+    assert [[task.context_length for task in tasks] for tasks, *_ in batches] == [[17, 18, 19, 20], [21, 65, 10**6]]
 
 
 def test_a_failing_point_does_not_stop_the_others(monkeypatch):

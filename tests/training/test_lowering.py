@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from induction_dynamics.dynamics import circuit_flow, flow, solvers
+from induction_dynamics.dynamics import circuit_flow, explicit, flow, solvers
 from induction_dynamics.pseudo_parameters import COORDINATES
 from induction_dynamics.reduced.loss import reduced_loss
 from induction_dynamics.task import Task, split_seed
@@ -21,12 +21,12 @@ def lowered(function, platform, *arguments):
 
 def reduced_flow(task, solve):
     """A solver as `solve_flows` calls it, as a function of arrays alone, with its arguments."""
-    losses = jax.tree.map(lambda leaf: leaf[None], reduced_loss(task, "subspace", samples=4))
+    loss = reduced_loss(task, "subspace", samples=4)
     run = solvers.Run(
-        loss=losses,
-        horizon=jnp.asarray([12.0 * 16.0]),
+        loss=loss,
+        horizon=jnp.asarray(12.0 * 16.0),
         start=jnp.zeros(19),
-        directions=jnp.asarray(flow._directions(losses, task.rotation, COORDINATES)),
+        directions=jnp.asarray(flow._directions(loss, task.rotation, COORDINATES)),
         levels=solvers.levels_of([("loss", 0.5)]),
     )
     leaves, structure = jax.tree.flatten(run)
@@ -46,8 +46,8 @@ def assert_lowers(function, *arguments):
     [
         (Task(4), solvers.collocate),
         pytest.param(Task(100, query="uniform"), solvers.collocate, marks=pytest.mark.slow),
-        pytest.param(Task(4, query="uniform", rotation=60.0), solvers.march, marks=pytest.mark.slow),
-        (Task(2, inputs="isotropic", rotation=60.0), solvers.march),
+        pytest.param(Task(4, query="uniform", rotation=60.0), explicit.march, marks=pytest.mark.slow),
+        (Task(2, inputs="isotropic", rotation=60.0), explicit.march),
     ],
     ids=["collocation", "collocation of long contexts", "explicit", "sampled"],
 )
