@@ -153,7 +153,7 @@ def _have_lapack_ready() -> None:
 
     Without it a program that factorises a matrix ends the process.
     """
-    jax.jit(jax.scipy.linalg.lu_factor).lower(jnp.eye(2))
+    jax.jit(jax.scipy.linalg.lu_factor).lower(jax.ShapeDtypeStruct((2, 2), jnp.float32))
 
 
 def _read(path: Path) -> export.Exported:

@@ -144,7 +144,10 @@ def test_the_circuit_is_the_subspace_with_the_others_held_on_sampled_matrices():
     task = Task(3, 8, inputs="isotropic", query="uniform")
     circuit = solve_flow(task, "circuit", samples=16, stop=STOP)
     held = solve_flow(task, "subspace", samples=16, active=CIRCUIT, stop=STOP)
-    np.testing.assert_array_equal(held.coordinates, circuit.coordinates)
+    # sums of three terms and of twelve, nine of them zero, are rounded apart, and estimated errors and steps with them
+    assert len(held.time) == len(circuit.time)
+    np.testing.assert_allclose(held.coordinates, circuit.coordinates, rtol=0, atol=2e-9)
+    np.testing.assert_allclose(times_of(held), times_of(circuit), rtol=2e-9)
 
 
 @pytest.mark.parametrize("rotation", [60.0, 137.0])
