@@ -60,8 +60,8 @@ class SubspaceSweepConfig:
     queries: tuple[str, ...] = ("last", "uniform")
     lengths: int = 60
     longest: int = 10**9
-    single: tuple[int, ...] = (64, 4_096, 10**6, 10**9)
-    rival: tuple[int, ...] = (64, 4_096, 10**6)
+    single: tuple[int, ...] = (64, 10**6, 10**9)
+    rival: tuple[int, ...] = (64,)
     kvaerno: tuple[int, ...] = (64,)
     tolerances: tuple[float, ...] = (1e-7, 1e-8, 1e-9, 1e-10)
     rounds: int = 3

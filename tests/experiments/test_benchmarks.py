@@ -305,14 +305,20 @@ def test_claims_of_the_loss(committed):
 
 def test_claims_of_the_subspace(committed):
     rows = committed("subspace_sweep")
-    (seconds,) = told("takes less than # s with the query uniform, from an empty cache")
-    assert_below(only(rows, "seconds", what="command", query="uniform"), seconds)
+    bounds = told("takes less than # s (query last) and # s (query uniform), from an empty cache")
+    for query, bound in zip(("last", "uniform"), bounds, strict=True):
+        assert_below(only(rows, "seconds", what="command", query=query), bound)
     assert column(rows, "points", what="command") == [60] * len(column(rows, "points", what="command"))
     lsoda, stock = told("takes more than # times as long, and diffrax's Kvaerno5 more than # times")
     at = {"context_length": 64, "start": "warm"}
     assert_above(min(column(rows, "over_sweep", what="LSODA", **at)), lsoda)
     assert_above(min(column(rows, "over_sweep", what="Kvaerno5", **at)), stock)
-    assert all(row["error"] <= 1e-7 for row in rows if row["what"] in ("sweep", "LSODA", "Radau"))
+    (plateau,) = told("is right to 1e-8 at N = 10⁶ and to #e-5 at N = 10⁹")
+    for row in rows:
+        if row["what"] in ("sweep", "LSODA", "Radau"):
+            # gamma_3 reaches 0.5 on its plateau
+            loose = (row["query"], row["context_length"]) == ("uniform", 10**9)
+            assert row["error"] <= (plateau * 1e-5 if loose else 1e-7)
 
 
 def test_claims_of_starting(committed):
